@@ -1,0 +1,3 @@
+//! The domain of the load balancer.
+
+pub mod api;

@@ -1,0 +1,3 @@
+//! One test binary for everything that needs the real programs.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
