@@ -1,0 +1,105 @@
+//! A backend: the identity and the shared numbers of one server. What is believed about it (health, admin state)
+//! lives in the [`Snapshot`](crate::snapshot::Snapshot).
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crossbeam_utils::CachePadded;
+
+use crate::metrics::{BackendShard, BackendTotals};
+
+/// Host name or address, and port, as the operator wrote it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HostPort {
+    /// A name or an IP address without brackets.
+    pub host: String,
+    /// 1 to 65535.
+    pub port: u16,
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// The largest weight. With [`MAX_BACKENDS`] it bounds a weighted round-robin table to 512 KiB. HAProxy's bound.
+pub const MAX_WEIGHT: u32 = 256;
+
+/// The most backends of one pool. Slots are 16 bits wide and a page can still show them.
+pub const MAX_BACKENDS: usize = 1024;
+
+/// A backend as configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackendSpec {
+    /// Unique in its pool; the address unless the operator chose one.
+    pub name: String,
+    /// Where it listens.
+    pub address: HostPort,
+    /// Its share of requests relative to the others, 1 to [`MAX_WEIGHT`].
+    pub weight: u32,
+}
+
+/// Tells backends apart for the life of the process, also across reloads. Never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BackendId(pub u32);
+
+/// One server, and its numbers. Shared by all workers; carried from snapshot to snapshot by its id.
+#[derive(Debug)]
+pub struct Backend {
+    /// Its identity.
+    pub id: BackendId,
+    /// As configured.
+    pub spec: BackendSpec,
+    /// Requests that are under way. Written by all workers; relaxed, since no other memory depends on it. A padded
+    /// line of its own: it is the one number of a backend that workers share.
+    in_flight: CachePadded<AtomicU64>,
+    /// One per worker, written by that worker only.
+    shards: Box<[CachePadded<BackendShard>]>,
+}
+
+impl Backend {
+    /// A backend with all numbers at zero, for `workers` workers.
+    pub fn new(id: BackendId, spec: BackendSpec, workers: usize) -> Arc<Self> {
+        let shards = (0..workers).map(|_| CachePadded::default()).collect();
+        Arc::new(Self { id, spec, in_flight: CachePadded::default(), shards })
+    }
+
+    /// Requests under way.
+    pub fn in_flight(&self) -> u64 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Counts one request in; pair it with [`Self::leave`].
+    pub fn enter(&self) {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts one request out.
+    pub fn leave(&self) {
+        let before = self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        debug_assert!(before > 0, "left more often than entered");
+    }
+
+    /// The numbers that `worker` writes.
+    ///
+    /// # Panics
+    /// When there is no such worker.
+    pub fn shard(&self, worker: usize) -> &BackendShard {
+        &self.shards[worker]
+    }
+
+    /// All workers' numbers added up. Not a consistent cut: each counter is right, their sum may be a request apart.
+    pub fn totals(&self) -> BackendTotals {
+        let mut totals = BackendTotals::default();
+        for shard in &self.shards {
+            totals.add(shard);
+        }
+        totals
+    }
+}

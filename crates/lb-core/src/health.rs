@@ -1,0 +1,185 @@
+//! When a backend counts as up or down: rise, fall, and how soon to look again. No I/O and no clock: results and
+//! randomness come in, a verdict and a delay come out.
+
+use std::time::Duration;
+
+use crate::api::{Health, ReasonCode};
+
+/// How checks are made and judged.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct HealthPolicy {
+    /// Between checks of a backend whose state is settled.
+    pub interval: Duration,
+    /// Between checks while results disagree with the state, so that a change is decided soon.
+    pub fast_interval: Duration,
+    /// A check that takes longer has failed.
+    pub timeout: Duration,
+    /// How many passes in a row bring a backend up.
+    pub rise: u32,
+    /// How many failures in a row take a backend down.
+    pub fall: u32,
+    /// Each delay is stretched or shortened by up to this share (0 to 1), so that checks of many backends, by many
+    /// balancers, do not march in step.
+    pub jitter: f64,
+}
+
+/// One result, of a check or of live traffic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A connection was made in this time.
+    Passed(Duration),
+    /// It was not.
+    Failed(Failure),
+}
+
+/// Why a connection could not be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// As one of a fixed set.
+    pub code: ReasonCode,
+    /// In words: `connection refused`.
+    pub words: String,
+}
+
+impl Failure {
+    /// Sorts an error of `connect` into the fixed set.
+    pub fn of_connect(error: &std::io::Error) -> Self {
+        use std::io::ErrorKind;
+        match error.kind() {
+            ErrorKind::ConnectionRefused => {
+                Self { code: ReasonCode::ConnectionRefused, words: "connection refused".to_owned() }
+            }
+            ErrorKind::TimedOut => Self { code: ReasonCode::ConnectTimeout, words: "connect timed out".to_owned() },
+            _ => Self { code: ReasonCode::Unreachable, words: error.to_string() },
+        }
+    }
+
+    /// No answer within `limit`.
+    pub fn connect_timeout(limit: Duration) -> Self {
+        Self { code: ReasonCode::ConnectTimeout, words: format!("no connection within {limit:?}") }
+    }
+}
+
+/// What is known about one backend's health. Written by the control task only.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HealthState {
+    health: Health,
+    /// Results in a row that say the same.
+    streak: u32,
+    last_passed: Option<bool>,
+}
+
+impl HealthState {
+    /// The verdict.
+    pub fn health(&self) -> Health {
+        self.health
+    }
+
+    /// How many results in a row say the same as the last one.
+    pub fn streak(&self) -> u32 {
+        self.streak
+    }
+
+    /// Takes in one result and returns the new verdict if it changed. The first result decides at once.
+    pub fn record(&mut self, policy: &HealthPolicy, passed: bool) -> Option<Health> {
+        self.streak = if self.last_passed == Some(passed) { self.streak.saturating_add(1) } else { 1 };
+        self.last_passed = Some(passed);
+        let verdict = match (self.health, passed) {
+            (Health::Unknown, true) => Health::Up,
+            (Health::Unknown, false) => Health::Down,
+            (Health::Down, true) if self.streak >= policy.rise => Health::Up,
+            (Health::Up, false) if self.streak >= policy.fall => Health::Down,
+            (unchanged, _) => unchanged,
+        };
+        if verdict == self.health {
+            return None;
+        }
+        self.health = verdict;
+        Some(verdict)
+    }
+
+    /// Forgets everything: the next result decides at once. For a backend that comes back from maintenance.
+    pub fn reset(&mut self) {
+        *self = Self::default();
+    }
+
+    /// How many results in a row would change (or have just made) the verdict.
+    pub fn needed(&self, policy: &HealthPolicy) -> u32 {
+        match self.health {
+            Health::Unknown => 1,
+            Health::Up => policy.fall,
+            Health::Down => policy.rise,
+        }
+    }
+
+    /// Whether results disagree with the verdict.
+    pub fn is_changing(&self) -> bool {
+        matches!((self.health, self.last_passed), (Health::Up, Some(false)) | (Health::Down, Some(true)))
+    }
+
+    /// How long to wait before the next check. `random` is uniform in 0..1.
+    pub fn next_delay(&self, policy: &HealthPolicy, random: f64) -> Duration {
+        let base = if self.is_changing() { policy.fast_interval } else { policy.interval };
+        base.mul_f64(1.0 + policy.jitter * (2.0 * random - 1.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POLICY: HealthPolicy = HealthPolicy {
+        interval: Duration::from_secs(5),
+        fast_interval: Duration::from_secs(1),
+        timeout: Duration::from_secs(2),
+        rise: 2,
+        fall: 3,
+        jitter: 0.1,
+    };
+
+    fn verdicts(results: &[bool]) -> Vec<Health> {
+        let mut state = HealthState::default();
+        results
+            .iter()
+            .map(|passed| {
+                state.record(&POLICY, *passed);
+                state.health()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_first_result_decides() {
+        assert_eq!(verdicts(&[true]), [Health::Up]);
+        assert_eq!(verdicts(&[false]), [Health::Down]);
+    }
+
+    #[test]
+    fn down_after_fall_failures_in_a_row_and_up_after_rise_passes() {
+        use Health::{Down, Up};
+        assert_eq!(verdicts(&[true, false, false, true, false, false, false]), [Up, Up, Up, Up, Up, Up, Down]);
+        assert_eq!(verdicts(&[false, true, false, true, true]), [Down, Down, Down, Down, Up]);
+    }
+
+    #[test]
+    fn checks_are_fast_only_while_the_state_is_changing() {
+        let mut state = HealthState::default();
+        state.record(&POLICY, true);
+        assert_eq!(state.next_delay(&POLICY, 0.5), POLICY.interval);
+        state.record(&POLICY, false);
+        assert_eq!(state.next_delay(&POLICY, 0.5), POLICY.fast_interval);
+        state.record(&POLICY, false);
+        state.record(&POLICY, false);
+        assert_eq!(state.health(), Health::Down);
+        assert_eq!(state.next_delay(&POLICY, 0.5), POLICY.interval);
+        state.record(&POLICY, true);
+        assert_eq!(state.next_delay(&POLICY, 0.5), POLICY.fast_interval);
+    }
+
+    #[test]
+    fn jitter_stays_within_its_share() {
+        let state = HealthState::default();
+        assert_eq!(state.next_delay(&POLICY, 0.0), Duration::from_millis(4500));
+        assert!(state.next_delay(&POLICY, 0.999_999) < Duration::from_millis(5500));
+    }
+}

@@ -1,0 +1,252 @@
+//! Counters of one worker, and their sums.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::histogram::{Counts, Histogram, bump};
+
+/// A counter with one writer.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `by`. Only the counter's one writer may call this.
+    pub fn add(&self, by: u64) {
+        bump(&self.0, by);
+    }
+
+    /// What it stands at.
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Where an attempt at a backend broke. A fixed set: it is a metric label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureKind {
+    /// No connection: refused, timed out, unreachable.
+    Connect,
+    /// The connection broke before the response head.
+    Closed,
+    /// No response head in time.
+    HeadTimeout,
+    /// The response was not valid HTTP.
+    BadResponse,
+    /// It broke or stalled inside the response body.
+    Body,
+}
+
+impl FailureKind {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Connect, Self::Closed, Self::HeadTimeout, Self::BadResponse, Self::Body];
+
+    /// The label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Closed => "closed",
+            Self::HeadTimeout => "head_timeout",
+            Self::BadResponse => "bad_response",
+            Self::Body => "body",
+        }
+    }
+}
+
+/// A reply (or its absence) that the balancer is responsible for. A fixed set: it is a metric label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LocalReply {
+    /// 400: not a request that can be forwarded.
+    BadRequest,
+    /// 405: CONNECT.
+    MethodNotAllowed,
+    /// 408: head or body did not come in time.
+    RequestTimeout,
+    /// 404: no pool for it.
+    NoRoute,
+    /// 503: no backend may take it.
+    NoBackend,
+    /// 502: no connection to any backend that was tried.
+    ConnectFailed,
+    /// 502: closed before the response head.
+    UpstreamClosed,
+    /// 502: not valid HTTP.
+    BadResponse,
+    /// 504: connecting took too long.
+    ConnectTimeout,
+    /// 504: the response head took too long.
+    HeadTimeout,
+    /// No reply (499 in logs): the client went away.
+    ClientGone,
+}
+
+impl LocalReply {
+    /// All of them.
+    pub const ALL: [Self; 11] = [
+        Self::BadRequest,
+        Self::MethodNotAllowed,
+        Self::RequestTimeout,
+        Self::NoRoute,
+        Self::NoBackend,
+        Self::ConnectFailed,
+        Self::UpstreamClosed,
+        Self::BadResponse,
+        Self::ConnectTimeout,
+        Self::HeadTimeout,
+        Self::ClientGone,
+    ];
+
+    /// The label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::BadRequest => "bad_request",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::RequestTimeout => "request_timeout",
+            Self::NoRoute => "no_route",
+            Self::NoBackend => "no_backend",
+            Self::ConnectFailed => "connect_failed",
+            Self::UpstreamClosed => "upstream_closed",
+            Self::BadResponse => "bad_response",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::HeadTimeout => "head_timeout",
+            Self::ClientGone => "client_gone",
+        }
+    }
+
+    /// The status it goes out with, or is counted as.
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::BadRequest => 400,
+            Self::NoRoute => 404,
+            Self::MethodNotAllowed => 405,
+            Self::RequestTimeout => 408,
+            Self::ClientGone => 499,
+            Self::ConnectFailed | Self::UpstreamClosed | Self::BadResponse => 502,
+            Self::NoBackend => 503,
+            Self::ConnectTimeout | Self::HeadTimeout => 504,
+        }
+    }
+}
+
+/// One worker's numbers about one backend.
+#[derive(Debug, Default)]
+pub struct BackendShard {
+    /// Responses whose head came from it, by first digit of the status.
+    pub responses: [Counter; 5],
+    /// Attempts that broke, by [`FailureKind`].
+    pub failures: [Counter; FailureKind::ALL.len()],
+    /// Attempts that left it for another backend (or a fresh connection).
+    pub retries: Counter,
+    /// Connections opened to it.
+    pub connections: Counter,
+    /// Request body bytes sent to it.
+    pub received_bytes: Counter,
+    /// Response body bytes taken from it.
+    pub sent_bytes: Counter,
+    /// Time to open a connection.
+    pub connect: Histogram,
+    /// From the arrival of the request to the end of the response.
+    pub response: Histogram,
+}
+
+/// The numbers of a backend, all workers together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BackendTotals {
+    /// As in [`BackendShard`].
+    pub responses: [u64; 5],
+    /// As in [`BackendShard`].
+    pub failures: [u64; FailureKind::ALL.len()],
+    /// As in [`BackendShard`].
+    pub retries: u64,
+    /// As in [`BackendShard`].
+    pub connections: u64,
+    /// As in [`BackendShard`].
+    pub received_bytes: u64,
+    /// As in [`BackendShard`].
+    pub sent_bytes: u64,
+    /// As in [`BackendShard`].
+    pub connect: Counts,
+    /// As in [`BackendShard`].
+    pub response: Counts,
+}
+
+impl BackendTotals {
+    /// Adds one worker's numbers.
+    pub fn add(&mut self, shard: &BackendShard) {
+        add_each(&mut self.responses, &shard.responses);
+        add_each(&mut self.failures, &shard.failures);
+        self.retries += shard.retries.value();
+        self.connections += shard.connections.value();
+        self.received_bytes += shard.received_bytes.value();
+        self.sent_bytes += shard.sent_bytes.value();
+        self.connect.add(&shard.connect);
+        self.response.add(&shard.response);
+    }
+
+    /// Adds another backend's numbers.
+    pub fn merge(&mut self, other: &Self) {
+        for (sum, number) in self.responses.iter_mut().zip(other.responses) {
+            *sum += number;
+        }
+        for (sum, number) in self.failures.iter_mut().zip(other.failures) {
+            *sum += number;
+        }
+        self.retries += other.retries;
+        self.connections += other.connections;
+        self.received_bytes += other.received_bytes;
+        self.sent_bytes += other.sent_bytes;
+        self.connect.merge(&other.connect);
+        self.response.merge(&other.response);
+    }
+}
+
+/// One worker's numbers that belong to no backend.
+#[derive(Debug, Default)]
+pub struct WorkerShard {
+    /// Client connections accepted.
+    pub accepted: Counter,
+    /// Client connections closed.
+    pub closed: Counter,
+    /// Replies made here, by [`LocalReply`], per pool is not needed while there is one; see `pool` label.
+    pub local_replies: [Counter; LocalReply::ALL.len()],
+    /// Retries that the budget refused.
+    pub retries_refused: Counter,
+    /// Tasks that panicked; each cost one connection.
+    pub panics: Counter,
+}
+
+/// Sums of [`WorkerShard`]s.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WorkerTotals {
+    /// As in [`WorkerShard`].
+    pub accepted: u64,
+    /// As in [`WorkerShard`].
+    pub closed: u64,
+    /// As in [`WorkerShard`].
+    pub local_replies: [u64; LocalReply::ALL.len()],
+    /// As in [`WorkerShard`].
+    pub retries_refused: u64,
+    /// As in [`WorkerShard`].
+    pub panics: u64,
+}
+
+impl WorkerTotals {
+    /// Adds one worker's numbers.
+    pub fn add(&mut self, shard: &WorkerShard) {
+        self.accepted += shard.accepted.value();
+        self.closed += shard.closed.value();
+        add_each(&mut self.local_replies, &shard.local_replies);
+        self.retries_refused += shard.retries_refused.value();
+        self.panics += shard.panics.value();
+    }
+
+    /// Client connections open now. Closes are counted by the worker that accepted, so this is never negative at
+    /// rest; while it is read it may be a connection off.
+    pub fn open(&self) -> u64 {
+        self.accepted.saturating_sub(self.closed)
+    }
+}
+
+fn add_each<const N: usize>(sums: &mut [u64; N], counters: &[Counter; N]) {
+    for (sum, counter) in sums.iter_mut().zip(counters) {
+        *sum += counter.value();
+    }
+}

@@ -1,0 +1,63 @@
+//! How a backend is chosen: one trait, one file per policy.
+//!
+//! A policy is built off the request path from the backends that may take requests, and then only picked from:
+//! without allocation, lock, clock, log or I/O. It never sees health or admin state; whoever builds it leaves out
+//! what must not be picked.
+
+mod round_robin;
+
+use std::sync::atomic::AtomicU64;
+
+use crossbeam_utils::CachePadded;
+
+pub use round_robin::RoundRobin;
+
+/// Index of a backend in its pool's list.
+pub type Slot = u16;
+
+/// The most backends that one request tries: the first, one retry, and two more when connecting failed.
+pub const MAX_ATTEMPTS: usize = 4;
+
+/// The backends that one request has tried.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tried {
+    slots: [Slot; MAX_ATTEMPTS],
+    len: u8,
+}
+
+impl Tried {
+    /// Remembers `slot`. Once [`MAX_ATTEMPTS`] are remembered, further ones are dropped; the caller stops there.
+    pub fn insert(&mut self, slot: Slot) {
+        if let Some(free) = self.slots.get_mut(usize::from(self.len)) {
+            *free = slot;
+            self.len += 1;
+        }
+    }
+
+    /// Whether `slot` was tried.
+    pub fn contains(&self, slot: Slot) -> bool {
+        self.slots[..usize::from(self.len)].contains(&slot)
+    }
+
+    /// How many were tried.
+    pub fn len(&self) -> usize {
+        usize::from(self.len)
+    }
+
+    /// Whether none was tried.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+/// The position in a pool's rotation. One per pool, shared by all workers and carried over every change of the pool,
+/// so that the order is exactly A, B, C across all of them and a change does not start again at A. On a cache line of
+/// its own. Relaxed: the value itself is all there is.
+#[derive(Debug, Default)]
+pub struct Cursor(CachePadded<AtomicU64>);
+
+/// Chooses among a fixed set of backends.
+pub trait Policy: Send + Sync {
+    /// The slot of a backend that was not tried yet, or `None` when there is none.
+    fn pick(&self, cursor: &Cursor, tried: &Tried) -> Option<Slot>;
+}
