@@ -1,0 +1,56 @@
+//! Developer commands, called as `cargo xtask COMMAND`: see the running system (`demo`), check everything
+//! (`test`), compare with peers (`bench`).
+//!
+//! Nothing here is part of the product, and no crate of ours is imported: the programs are built and started the way
+//! a person would. `std` is preferred to crates, because this is compiled before anything else can be seen.
+
+mod check;
+mod demo;
+mod error;
+mod system;
+mod workspace;
+
+use std::io::Write;
+
+use clap::{Parser, Subcommand};
+
+pub use error::Error;
+
+/// Developer commands of the load balancer.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Build and run a load balancer, three servers and the dashboard, with gentle traffic, until Ctrl-C
+    Demo(demo::Args),
+    /// Everything that must be true before a change goes in: format, lints, checks, and all tests
+    Test(check::Args),
+    /// Check that no source file is too long, and print how long they are
+    Sizes,
+    /// Check which crate imports which, and what lies at the top of the repository
+    Layers,
+}
+
+/// Runs one command to its end.
+///
+/// # Errors
+/// What went wrong, in words for a person, with the exit code that belongs to it.
+pub fn run(cli: Cli) -> Result<(), Error> {
+    match cli.command {
+        Command::Demo(args) => demo::run(args),
+        Command::Test(args) => check::run(&args),
+        Command::Sizes => check::sizes::run(),
+        Command::Layers => check::layers::run(),
+    }
+}
+
+/// Prints one line to standard error. Unlike `eprintln!` it does not panic when nobody reads any more, because what
+/// was started must still be stopped then.
+pub fn say(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
