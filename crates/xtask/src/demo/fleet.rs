@@ -25,6 +25,10 @@ const TAIL_LINES: usize = 10;
 /// Time from SIGTERM to SIGKILL: leaves half a second of the two that the demo promises for stopping.
 pub(crate) const GRACE: Duration = Duration::from_millis(1500);
 
+/// For the rest of its output to arrive after a process ended. It is in the pipe already; only a stray child of it that
+/// keeps the pipe open would take longer, and stopping must not wait for that.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+
 /// Variables that would give the programs another configuration than the demo's.
 const NOT_INHERITED: [&str; 13] = [
     "BACKENDS",
@@ -96,7 +100,11 @@ impl Fleet {
     /// When it cannot be started at all.
     pub(crate) fn start(&mut self, spec: &Spec) -> Result<u32, Error> {
         let binary = self.bin_dir.join(spec.program);
-        let failed = |e| Error::Failed(format!("cannot start {}: {e}", binary.display()));
+        let failed = |e: std::io::Error| Error::Failed(format!("cannot start {}: {e}", binary.display()));
+        // Else it would be setpriv that complains.
+        if !binary.is_file() {
+            return Err(failed(std::io::ErrorKind::NotFound.into()));
+        }
         let mut command = self.pact.command(&binary);
         for name in NOT_INHERITED {
             command.env_remove(name);
@@ -127,7 +135,7 @@ impl Fleet {
         self.tasks.spawn(async move {
             let status = watch_over(child, stage).await;
             // What it said last comes before the news of its end.
-            while readers.join_next().await.is_some() {}
+            let _ = tokio::time::timeout(LAST_WORDS, gone(&mut readers)).await;
             if let Ok(status) = status {
                 let _ = events.send(Event::Ended(index, status));
             }
@@ -259,3 +267,7 @@ impl DeathPact {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "fleet_tests.rs"]
+mod tests;
