@@ -4,9 +4,11 @@
 //! Nothing here is part of the product, and no crate of ours is imported: the programs are built and started the way
 //! a person would. `std` is preferred to crates, because this is compiled before anything else can be seen.
 
+mod bench;
 mod check;
 mod demo;
 mod error;
+mod pact;
 mod system;
 mod workspace;
 
@@ -30,6 +32,8 @@ enum Command {
     Demo(demo::Args),
     /// Everything that must be true before a change goes in: format, lints, checks, and all tests
     Test(check::Args),
+    /// Measure the load balancer's CPU time per request beside NGINX and HAProxy
+    Bench(bench::Args),
     /// Check that no source file is too long, and print how long they are
     Sizes,
     /// Check which crate imports which, and what lies at the top of the repository
@@ -44,6 +48,7 @@ pub fn run(cli: Cli) -> Result<(), Error> {
     match cli.command {
         Command::Demo(args) => demo::run(args),
         Command::Test(args) => check::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Sizes => check::sizes::run(),
         Command::Layers => check::layers::run(),
     }

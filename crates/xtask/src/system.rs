@@ -34,6 +34,9 @@ pub(crate) const BROWSER: Need =
 pub(crate) const CHROMEDRIVER: Need = Need::System { programs: &["chromedriver"], packages: &["chromium-driver"] };
 pub(crate) const SYSTEMD: Need = Need::System { programs: &["systemd-analyze"], packages: &["systemd"] };
 
+/// Packages of which Debian starts a service, and its name.
+const SERVICES: [(&str, &str); 2] = [("nginx-light", "nginx"), ("haproxy", "haproxy")];
+
 /// Installs what is missing of `needs`.
 ///
 /// # Errors
@@ -95,8 +98,15 @@ fn apt_install(missing: &[Need]) {
         let words = [sudo, &["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"], arguments].concat();
         run_aloud(Command::new(words[0]).args(&words[1..]))
     };
-    if apt(&["update"]) {
-        apt(&[&["install", "--yes", "--no-install-recommends"], packages.as_slice()].concat());
+    if !apt(&["update"]) || !apt(&[&["install", "--yes", "--no-install-recommends"], packages.as_slice()].concat()) {
+        return;
+    }
+    // Debian starts the service of a package that it installs, on port 80. Nobody asked for that.
+    if Path::new("/run/systemd/system").exists() {
+        for (_, service) in SERVICES.iter().filter(|(package, _)| packages.contains(package)) {
+            let words = [sudo, &["systemctl", "disable", "--now", service]].concat();
+            run_aloud(Command::new(words[0]).args(&words[1..]));
+        }
     }
 }
 

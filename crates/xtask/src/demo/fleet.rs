@@ -2,7 +2,7 @@
 //!
 //! Each process has a task that owns its [`Child`], so that a signal can never reach a pid that was already handed on
 //! to somebody else. Two nets catch what a normal stop does not: a child is killed when its task is dropped (an early
-//! return or a panic here), and by the kernel when this process is killed ([`DeathPact`]).
+//! return or a panic here), and by the kernel when this process is killed ([`pact`]).
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 
 use super::plan::Spec;
 use super::prefix::Prefix;
-use crate::{Error, say};
+use crate::{Error, pact, say};
 
 /// How many of its last lines are shown when a program ends at start: an error report, not its whole history.
 const TAIL_LINES: usize = 10;
@@ -66,7 +66,6 @@ enum Stage {
 /// The processes, in the order they were started.
 pub(crate) struct Fleet {
     bin_dir: PathBuf,
-    pact: DeathPact,
     /// Width of the widest name, and whether to colour it.
     prefix: (usize, bool),
     tails: Vec<Tail>,
@@ -80,11 +79,10 @@ pub(crate) struct Fleet {
 type Tail = Arc<Mutex<VecDeque<String>>>;
 
 impl Fleet {
-    pub(crate) async fn new(bin_dir: &Path, widest_name: usize, coloured: bool) -> Self {
+    pub(crate) fn new(bin_dir: &Path, widest_name: usize, coloured: bool) -> Self {
         let (events_tx, events) = mpsc::unbounded_channel();
         Self {
             bin_dir: bin_dir.to_owned(),
-            pact: DeathPact::find().await,
             prefix: (widest_name, coloured),
             tails: Vec::new(),
             stage: watch::Sender::new(Stage::Run),
@@ -105,7 +103,7 @@ impl Fleet {
         if !binary.is_file() {
             return Err(failed(std::io::ErrorKind::NotFound.into()));
         }
-        let mut command = self.pact.command(&binary);
+        let mut command = Command::from(pact::command(&binary));
         for name in NOT_INHERITED {
             command.env_remove(name);
         }
@@ -232,38 +230,6 @@ impl Log {
                 tail.pop_front();
             }
             tail.push_back(line);
-        }
-    }
-}
-
-/// Whether children can be made to die with this process even when it is killed with SIGKILL.
-///
-/// The kernel offers it (`PR_SET_PDEATHSIG`), but asking from Rust takes unsafe code between fork and exec;
-/// util-linux's `setpriv` asks and then becomes the program, under the same pid. It is part of every Debian, Ubuntu
-/// and Fedora; without it a SIGKILL of the demo leaves the programs running.
-enum DeathPact {
-    Setpriv,
-    Nothing,
-}
-
-impl DeathPact {
-    async fn find() -> Self {
-        let mut probe = Command::new("setpriv");
-        probe.args(["--pdeathsig", "KILL", "true"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        match probe.status().await {
-            Ok(status) if status.success() => Self::Setpriv,
-            _ => Self::Nothing,
-        }
-    }
-
-    fn command(&self, binary: &Path) -> Command {
-        match self {
-            Self::Setpriv => {
-                let mut command = Command::new("setpriv");
-                command.args(["--pdeathsig", "KILL"]).arg(binary);
-                command
-            }
-            Self::Nothing => Command::new(binary),
         }
     }
 }

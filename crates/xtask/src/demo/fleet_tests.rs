@@ -39,7 +39,7 @@ fn exists(pid: u32) -> bool {
 #[tokio::test]
 async fn the_ready_line_is_an_event_and_everything_ends_on_request() {
     let programs = Programs::new("ready", "echo ready server name=$SERVER_NAME; exec sleep 600");
-    let mut fleet = Fleet::new(&programs.0, 5, false).await;
+    let mut fleet = Fleet::new(&programs.0, 5, false);
     let pids = [fleet.start(&spec()).unwrap(), fleet.start(&spec()).unwrap()];
     let mut ready = Vec::new();
     while ready.len() < 2 {
@@ -58,7 +58,7 @@ async fn the_ready_line_is_an_event_and_everything_ends_on_request() {
 #[tokio::test]
 async fn what_ignores_sigterm_is_killed_in_time() {
     let programs = Programs::new("stubborn", "trap '' TERM; echo ready server; while :; do sleep 0.05; done");
-    let mut fleet = Fleet::new(&programs.0, 5, false).await;
+    let mut fleet = Fleet::new(&programs.0, 5, false);
     let pid = fleet.start(&spec()).unwrap();
     assert!(matches!(fleet.event().await, Event::Ready(0)));
     let start = Instant::now();
@@ -71,7 +71,7 @@ async fn what_ignores_sigterm_is_killed_in_time() {
 #[tokio::test]
 async fn a_second_request_to_stop_does_not_wait() {
     let programs = Programs::new("hurry", "trap '' TERM; echo ready server; while :; do sleep 0.05; done");
-    let mut fleet = Fleet::new(&programs.0, 5, false).await;
+    let mut fleet = Fleet::new(&programs.0, 5, false);
     let pid = fleet.start(&spec()).unwrap();
     assert!(matches!(fleet.event().await, Event::Ready(0)));
     let start = Instant::now();
@@ -82,7 +82,7 @@ async fn a_second_request_to_stop_does_not_wait() {
 #[tokio::test]
 async fn the_last_lines_of_a_dead_program_are_kept() {
     let programs = Programs::new("tail", "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do echo line $i >&2; done; exit 78");
-    let mut fleet = Fleet::new(&programs.0, 5, false).await;
+    let mut fleet = Fleet::new(&programs.0, 5, false);
     fleet.start(&spec()).unwrap();
     let Event::Ended(0, status) = fleet.event().await else { panic!("it cannot be ready") };
     assert_eq!(status.code(), Some(78));
@@ -94,7 +94,7 @@ async fn the_last_lines_of_a_dead_program_are_kept() {
 #[tokio::test]
 async fn a_fleet_that_is_forgotten_takes_its_programs_along() {
     let programs = Programs::new("forgotten", "echo ready server; exec sleep 600");
-    let mut fleet = Fleet::new(&programs.0, 5, false).await;
+    let mut fleet = Fleet::new(&programs.0, 5, false);
     let pid = fleet.start(&spec()).unwrap();
     assert!(matches!(fleet.event().await, Event::Ready(0)));
     drop(fleet);
@@ -110,7 +110,7 @@ async fn a_fleet_that_is_forgotten_takes_its_programs_along() {
 async fn a_program_that_is_not_there_is_named() {
     let programs = Programs::new("missing", "");
     fs::remove_file(programs.0.join("server")).unwrap();
-    let mut fleet = Fleet::new(&programs.0, 5, false).await;
+    let mut fleet = Fleet::new(&programs.0, 5, false);
     let missing = fleet.start(&spec()).map(|_| ()).unwrap_err().to_string();
     assert!(missing.contains("cannot start") && missing.contains("server"), "{missing}");
 }

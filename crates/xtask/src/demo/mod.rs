@@ -87,7 +87,7 @@ async fn demo(args: Args) -> Result<(), Error> {
     };
     let specs: Vec<Spec> = plan.servers().into_iter().chain([plan.loadbalancer(), plan.dashboard()]).collect();
     let widest = specs.iter().map(|spec| spec.name.len()).max().unwrap_or_default();
-    let mut fleet = Fleet::new(&bin_dir, widest, prefix::wants_colour()).await;
+    let mut fleet = Fleet::new(&bin_dir, widest, prefix::wants_colour());
 
     let outcome = tokio::select! {
         outcome = serve(&args, &plan, &specs, &bin_dir, &mut fleet) => outcome,
