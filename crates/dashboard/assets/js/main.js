@@ -1,0 +1,155 @@
+// Puts the page together: news come in by the stream, change what is known, and are drawn at most once per frame.
+
+import { changeState } from './actions.js';
+import { setAttribute } from './dom.js';
+import { applyBackend, applyDelta } from './store.js';
+import { follow } from './stream.js';
+import { banner, problemOf } from './view/banner.js';
+import { charts } from './view/charts.js';
+import { confirmation } from './view/confirm.js';
+import { events } from './view/events.js';
+import { header } from './view/header.js';
+import { pools } from './view/pools.js';
+import { announcer, toasts } from './view/toasts.js';
+import { totals } from './view/totals.js';
+import { ADMIN_STATES } from './words.js';
+
+const byId = (id) => document.getElementById(id);
+const page = document.documentElement;
+
+/** Everything that is known. Times are the browser's; `offsetMs` leads to the load balancer's clock. */
+const known = {
+  status: null,
+  offsetMs: 0,
+  receivedAt: null,
+  balancer: null,
+  link: { open: false, since: Date.now(), retryAt: null },
+  paused: false,
+};
+
+const views = {
+  header: header({ identity: byId('identity'), verdict: byId('verdict'), link: byId('link'), pause: byId('pause') },
+    { onPause: togglePause }),
+  banner: banner(byId('banner')),
+  totals: totals(byId('totals')),
+  charts: charts(byId('charts')),
+  pools: pools(byId('pools'), { onAsk: ask }),
+  events: events(byId('events')),
+  toasts: toasts(byId('toasts')),
+  announcer: announcer(byId('announcer')),
+};
+const confirm = confirmation(byId('confirm'), { find, act });
+
+const stream = follow('api/stream', {
+  onLink(link) {
+    known.link = link;
+    schedule();
+  },
+  onEvent(name, payload) {
+    if (name === 'balancer') takeBalancer(payload);
+    else if (name === 'snapshot') takeStatus(payload);
+    else if (name === 'delta') takeDelta(payload);
+    schedule();
+  },
+});
+
+function takeBalancer(balancer) {
+  const retryAt = balancer.retry_in_ms === null ? null : Date.now() + balancer.retry_in_ms;
+  // The dashboard's clock may differ from this browser's: what counts is how long ago it was.
+  const since = Date.now() - (balancer.now_unix_ms - balancer.since_unix_ms);
+  known.balancer = { ...balancer, retryAt, since };
+}
+
+function takeStatus(status) {
+  known.status = status;
+  known.offsetMs = status.now_unix_ms - Date.now();
+  // A snapshot that the dashboard kept from before the loss is as old as the loss.
+  known.receivedAt = known.balancer?.reachable === false ? known.balancer.since : Date.now();
+  if (known.balancer?.reachable === false) known.offsetMs = status.now_unix_ms - known.balancer.since;
+  views.announcer.update(status);
+}
+
+function takeDelta(delta) {
+  const next = known.status && applyDelta(known.status, delta);
+  if (next) takeStatus(next);
+  else stream.reconnect();
+}
+
+function find(poolName, backendName) {
+  const pool = known.status?.pools.find(({ name }) => name === poolName);
+  const backend = pool?.backends.find(({ name }) => name === backendName);
+  return backend ? { pool, backend } : null;
+}
+
+function ask(pool, backend, state) {
+  confirm.ask(pool, backend, state);
+}
+
+async function act(pool, backend, state) {
+  const outcome = await changeState(pool, backend, state);
+  if (outcome.ok) {
+    known.status = applyBackend(known.status, pool, outcome.backend);
+    const { verb } = ADMIN_STATES.find((admin) => admin.state === state);
+    views.toasts.done(`${backend}: ${verb.toLowerCase()} – ${outcome.backend.reason}`);
+    // What one did oneself is shown even on a page that is paused.
+    views.pools.update(known.status, serverNow());
+    schedule();
+  }
+  return outcome;
+}
+
+function togglePause() {
+  known.paused = !known.paused;
+  views.header.paused(known.paused);
+  schedule();
+}
+
+function serverNow() {
+  return Date.now() + known.offsetMs;
+}
+
+function mode() {
+  if (!known.link.open || known.balancer?.reachable === false) return known.status ? 'lost' : 'connecting';
+  if (known.paused) return 'paused';
+  return known.status ? 'live' : 'connecting';
+}
+
+/** What the page suggests to try. Wildcard addresses are no addresses to ask. */
+function suggestion(status) {
+  const address = status.proxy_address.replace(/^(0\.0\.0\.0|\[::\])(?=:)/, 'localhost');
+  return `curl -i http://${address}`;
+}
+
+let scheduled = false;
+function schedule() {
+  if (scheduled) return;
+  scheduled = true;
+  requestAnimationFrame(() => {
+    scheduled = false;
+    draw();
+  });
+}
+
+function draw() {
+  const { status, balancer, link } = known;
+  const now = Date.now();
+  const current = mode();
+  const ageMs = known.receivedAt === null ? null : now - known.receivedAt;
+  setAttribute(page, 'data-link', current);
+  views.banner.update(problemOf({ link, balancer, status, asOf: known.receivedAt, now }));
+  confirm.update();
+  if (known.paused && current === 'paused') return;
+  views.header.update({ status, mode: current, ageMs, now: serverNow() });
+  if (!status) return;
+  views.totals.update(status);
+  views.pools.update(status, serverNow());
+  views.charts.update(status, suggestion(status));
+  views.events.update(status, serverNow());
+  setAttribute(page, 'data-tick', status.tick);
+  setAttribute(page, 'data-ready', 'true');
+}
+
+// Ages and countdowns go on while nothing comes.
+setInterval(schedule, 1000);
+views.header.paused(false);
+schedule();

@@ -1,0 +1,159 @@
+// One backend: what it does, in which state it is and why, and the buttons that change that.
+
+import { el, setAttribute, setText } from '../dom.js';
+import { ago, count, latency, percent, plural, rate, span, until } from '../format.js';
+import { ADMIN_STATES, BACKEND_STATES, lookUp, streakInWords } from '../words.js';
+import { badge, icon, setIcon } from './icons.js';
+import { sparkline } from './sparkline.js';
+
+export function backendRow(columns, onAsk) {
+  const cells = [nameCell(), stateCell(), checkCell(), requestsCell(), errorsCell(), latencyCell(), flightCell(), controlCell(onAsk)];
+  const node = el('tr', { role: 'row' });
+  cells.forEach((cell, at) => {
+    const attributes = at === 0 ? { role: 'rowheader', scope: 'row' } : { role: 'cell' };
+    node.append(el(at === 0 ? 'th' : 'td', { ...attributes, class: cell.name, 'data-label': columns[at] }, ...cell.nodes));
+  });
+  return {
+    node,
+    update(pool, backend, highest, now) {
+      setAttribute(node, 'data-backend', backend.name);
+      setAttribute(node, 'data-state', backend.state);
+      for (const cell of cells) cell.update(backend, { pool, highest, now });
+    },
+  };
+}
+
+function nameCell() {
+  const name = el('b');
+  const address = el('span', { class: 'sub' });
+  return {
+    name: 'c-name',
+    nodes: [name, address],
+    update(backend) {
+      setText(name, backend.name);
+      const weight = backend.weight === 1 ? '' : ` · weight ${backend.weight}`;
+      setText(address, backend.name === backend.address ? weight.slice(3) : backend.address + weight);
+      const resolved = backend.resolved ?? 'not resolved';
+      setAttribute(address, 'title', resolved === backend.address ? null : `resolved: ${resolved}`);
+    },
+  };
+}
+
+function stateCell() {
+  const state = badge();
+  const since = el('span', { class: 'since' });
+  const reason = el('span', { class: 'sub reason' });
+  const safeWord = el('span');
+  const safeIcon = icon('drain');
+  const safe = el('span', { class: 'safe' }, safeIcon, safeWord);
+  return {
+    name: 'c-state',
+    nodes: [el('span', { class: 'line' }, state.node, since), reason, safe],
+    update(backend, { now }) {
+      state.show(lookUp(BACKEND_STATES, backend.state));
+      setText(since, `for ${span(now - backend.since_unix_ms)}`);
+      setText(reason, backend.reason);
+      const leaving = backend.admin !== 'ready';
+      const left = backend.traffic.in_flight;
+      safe.hidden = !leaving;
+      setAttribute(safe, 'data-tone', left === 0 ? 'ok' : 'warn');
+      setIcon(safeIcon, left === 0 ? 'check' : 'drain');
+      setText(safeWord, left === 0 ? 'Safe to stop now' : `${plural(left, 'request')} in flight left`);
+    },
+  };
+}
+
+function checkCell() {
+  const mark = icon('question');
+  const result = el('span');
+  const line = el('span', { class: 'check' }, mark, result);
+  const when = el('span', { class: 'sub' });
+  const streak = el('span', { class: 'sub' });
+  return {
+    name: 'c-check',
+    nodes: [line, when, streak],
+    update({ check, health }, { now }) {
+      const passed = check.last_passed;
+      setIcon(mark, passed === null ? 'question' : passed ? 'check' : 'cross');
+      setAttribute(line, 'data-tone', passed === null ? null : passed ? 'ok' : 'bad');
+      setText(result, check.last_result ?? 'not checked yet');
+      const next = check.next_unix_ms === null ? 'checks paused' : `next ${until(check.next_unix_ms, now)}`;
+      setText(when, check.last_unix_ms === null ? next : `${ago(check.last_unix_ms, now)} · ${next}`);
+      setText(streak, streakInWords(health, check));
+    },
+  };
+}
+
+function requestsCell() {
+  const value = el('span', { class: 'value' });
+  const total = el('span', { class: 'sub' });
+  const line = sparkline();
+  return {
+    name: 'c-requests',
+    nodes: [el('span', { class: 'line' }, el('span', {}, value, el('span', { class: 'unit' }, ' /s')), line.node), total],
+    update({ traffic, recent_requests_per_s: recent }, { highest }) {
+      setText(value, rate(traffic.requests_per_s));
+      setText(total, `${count(traffic.requests_total)} in all`);
+      line.show(recent, highest);
+    },
+  };
+}
+
+function errorsCell() {
+  const value = el('span', { class: 'value' });
+  const broken = el('span', { class: 'sub' });
+  return {
+    name: 'c-errors',
+    nodes: [value, broken],
+    update({ traffic }) {
+      setText(value, percent(traffic.error_rate));
+      setAttribute(value, 'data-tone', traffic.error_rate > 0 ? 'bad' : null);
+      setText(broken, `${count(traffic.failures_total)} broken`);
+      setAttribute(broken, 'title', 'attempts that broke (connect, send, answer); most were repeated on another backend');
+    },
+  };
+}
+
+function latencyCell() {
+  const p50 = el('span', { class: 'value' });
+  const p99 = el('span', { class: 'value' });
+  return {
+    name: 'c-latency',
+    nodes: [el('span', { class: 'pair' }, el('abbr', { title: 'half of the requests took at most' }, 'p50'), p50),
+      el('span', { class: 'pair' }, el('abbr', { title: '99 of 100 requests took at most' }, 'p99'), p99)],
+    update({ traffic }) {
+      setText(p50, latency(traffic.latency?.p50_ms));
+      setText(p99, latency(traffic.latency?.p99_ms));
+    },
+  };
+}
+
+function flightCell() {
+  const value = el('span', { class: 'value' });
+  return {
+    name: 'c-flight',
+    nodes: [value],
+    update: ({ traffic }) => setText(value, count(traffic.in_flight)),
+  };
+}
+
+function controlCell(onAsk) {
+  let shown = null;
+  const group = el('div', { class: 'segments', role: 'group' });
+  const buttons = ADMIN_STATES.map(({ state, verb, icon: name, help }) => {
+    const ask = () => shown.admin !== state && onAsk(shown.pool, shown.backend, state);
+    const button = el('button', { type: 'button', title: `${verb}: ${help}`, 'data-action': state, onclick: ask },
+      icon(name), el('span', {}, verb));
+    group.append(button);
+    return { state, button };
+  });
+  return {
+    name: 'c-control',
+    nodes: [group],
+    update(backend, { pool }) {
+      shown = { pool: pool.name, backend: backend.name, admin: backend.admin };
+      setAttribute(group, 'aria-label', `State of ${backend.name}`);
+      for (const { state, button } of buttons) setAttribute(button, 'aria-pressed', String(backend.admin === state));
+    },
+  };
+}

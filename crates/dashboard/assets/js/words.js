@@ -1,0 +1,45 @@
+// The words and icons for states. A state is always shown by icon and word; its colour only helps.
+
+export const BACKEND_STATES = {
+  ready: { word: 'Ready', icon: 'check', tone: 'ok' },
+  draining: { word: 'Draining', icon: 'drain', tone: 'info' },
+  maintenance: { word: 'Maintenance', icon: 'wrench', tone: 'info' },
+  down: { word: 'Down', icon: 'cross', tone: 'bad' },
+  unknown: { word: 'Not checked', icon: 'question', tone: 'warn' },
+};
+
+export const POOL_STATES = {
+  ok: { word: 'OK', icon: 'check', tone: 'ok' },
+  degraded: { word: 'Degraded', icon: 'warning', tone: 'warn' },
+  down: { word: 'Down', icon: 'cross', tone: 'bad' },
+};
+
+/** What an operator can ask for, in the order of the buttons. */
+export const ADMIN_STATES = [
+  { state: 'ready', verb: 'Ready', icon: 'check', help: 'takes requests when it is healthy' },
+  { state: 'drain', verb: 'Drain', icon: 'drain', help: 'no new requests, finishes those in flight, stays checked' },
+  { state: 'maintenance', verb: 'Maintenance', icon: 'wrench', help: 'no requests and no checks' },
+];
+
+export const EVENT_KINDS = {
+  health: { word: 'Health', icon: 'pulse' },
+  operator: { word: 'Operator', icon: 'person' },
+  discovery: { word: 'Discovery', icon: 'compass' },
+  lifecycle: { word: 'Lifecycle', icon: 'power' },
+};
+
+/** A word that a newer load balancer may use is shown as it is. */
+export function lookUp(table, key) {
+  return table[key] ?? { word: key, icon: 'question', tone: 'warn' };
+}
+
+/** How far a backend's checks are from changing its health. */
+export function streakInWords(health, check) {
+  if (check.last_passed === null) return '';
+  const { streak, needed } = check;
+  if (health === 'down') {
+    return check.last_passed ? `${streak} of ${needed} passed to come back` : `${streak} failed in a row, ${needed} must pass`;
+  }
+  if (health === 'up' && !check.last_passed) return `${streak} of ${needed} failed to go down`;
+  return check.last_passed ? `${streak} passed in a row` : `${streak} failed in a row`;
+}
