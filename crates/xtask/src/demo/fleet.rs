@@ -5,6 +5,7 @@
 //! return or a panic here), and by the kernel when this process is killed ([`pact`]).
 
 use std::collections::VecDeque;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -29,22 +30,10 @@ pub(crate) const GRACE: Duration = Duration::from_millis(1500);
 /// keeps the pipe open would take longer, and stopping must not wait for that.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
-/// Variables that would give the programs another configuration than the demo's.
-const NOT_INHERITED: [&str; 13] = [
-    "BACKENDS",
-    "LB_CONFIG",
-    "LB_WORKERS",
-    "PROXY_BIND",
-    "PROXY_PORT",
-    "ADMIN_BIND",
-    "ADMIN_PORT",
-    "SERVER_FAULTS",
-    "DASHBOARD_BIND",
-    "LOG_FORMAT",
-    "NOTIFY_SOCKET",
-    "WATCHDOG_USEC",
-    "WATCHDOG_PID",
-];
+/// Variables that would give the programs another configuration than the demo's. `RUST_LOG` and the admin token stay:
+/// all programs take them alike.
+const NOT_INHERITED: [&str; 6] = ["BACKENDS", "ADMIN_BIND", "ADMIN_PORT", "ADMIN_URL", "LOG_FORMAT", "NOTIFY_SOCKET"];
+const NOT_INHERITED_PREFIXES: [&str; 5] = ["LB_", "PROXY_", "SERVER_", "DASHBOARD_", "WATCHDOG_"];
 
 /// What happened to the process with this number.
 #[derive(Debug)]
@@ -104,7 +93,7 @@ impl Fleet {
             return Err(failed(std::io::ErrorKind::NotFound.into()));
         }
         let mut command = Command::from(pact::command(&binary));
-        for name in NOT_INHERITED {
+        for (name, _) in std::env::vars_os().filter(|(name, _)| leads_astray(name)) {
             command.env_remove(name);
         }
         // A group of its own, so that the terminal's Ctrl-C reaches this process alone: as the second signal after
@@ -171,6 +160,12 @@ impl Fleet {
         }
         killed
     }
+}
+
+fn leads_astray(variable: &OsStr) -> bool {
+    variable.to_str().is_some_and(|name| {
+        NOT_INHERITED.contains(&name) || NOT_INHERITED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+    })
 }
 
 async fn gone(tasks: &mut JoinSet<()>) {
