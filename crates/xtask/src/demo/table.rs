@@ -54,11 +54,11 @@ fn table(rows: &[Row]) -> String {
 fn suggestions(rows: &[Row], plan: &Plan) -> String {
     let servers: Vec<&Row> = rows.iter().filter(|row| row.spec.program == "server").collect();
     let mut tries = vec![
-        (format!("curl {}", plan.proxy_url()), "four times: the name changes with every request".to_owned()),
-        (format!("open {}", plan.dashboard_url()), "the dashboard: watch it, and drain a server there".to_owned()),
+        (format!("curl {}", plan.proxy_url()), "four times: the name changes each time".to_owned()),
+        (format!("open {}", plan.dashboard_url()), "watch it there, and drain a server".to_owned()),
     ];
     if let Some(last) = servers.last() {
-        let what = format!("{} dies: no request fails, and it is out of rotation at once", last.spec.name);
+        let what = format!("{} dies, and no request fails", last.spec.name);
         tries.push((format!("kill -9 {}", last.pid), what));
     }
     if let [_, second, ..] = servers.as_slice() {
@@ -66,7 +66,7 @@ fn suggestions(rows: &[Row], plan: &Plan) -> String {
         tries.push((faults("latency=300ms"), format!("{} becomes slow", second.spec.name)));
         tries.push((faults("none"), "and well again".to_owned()));
     }
-    tries.push(("Ctrl-C".to_owned(), "stops everything within two seconds".to_owned()));
+    tries.push(("Ctrl-C".to_owned(), "stops all of it".to_owned()));
     let width = tries.iter().map(|(command, _)| command.len()).max().unwrap_or_default();
     let lines: String = tries.iter().map(|(command, what)| format!("  {command:width$}   {what}\n")).collect();
     format!("Try:\n{lines}")
