@@ -119,3 +119,38 @@ fn listen(socket: Socket) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{ErrorKind, Write};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn closing_hands_over_the_queue_and_keeps_the_port_without_listening() {
+        let mut door = Door::open(Some(Ipv4Addr::LOCALHOST.into()), 0).expect("a free port");
+        let address = door.address();
+        for _ in 0..3 {
+            let waiting = [0, 1].map(|_| BlockingStream::connect(address).expect("completed by the kernel"));
+            let handed_over = door.close();
+            assert_eq!(handed_over.len(), waiting.len());
+            assert_eq!(handed_over[0].1, waiting[0].local_addr().expect("connected"));
+            (&waiting[0]).write_all(b"x").expect("not reset");
+
+            let refused = BlockingStream::connect(address).expect_err("closed");
+            assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+            assert!(!door.is_open() && door.close().is_empty());
+
+            door.reopen().expect("the port was kept");
+            BlockingStream::connect(address).expect("open again");
+            door.accept().await.expect("accepted");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_taken_port_is_an_error_and_not_a_reason_to_try_ipv4_alone() {
+        let first = Door::open(None, 0).expect("a free port");
+        let (address, error) = Door::open(None, first.address().port()).err().expect("taken");
+        assert_eq!((address, error.kind()), (first.address(), ErrorKind::AddrInUse));
+    }
+}

@@ -19,21 +19,23 @@ use crate::metrics::render::Facts;
 use crate::reply::{self, Reply};
 use crate::upload::Upload;
 
-/// The routes, for `--help`.
+/// The routes, for `--help`. No braces: clap reads `{n}` as a line break.
 pub(crate) const ROUTES: &str = "\
-/, and every path that is not listed here   200 with the server's name, the method and the path
-/livez                  200 ok while the process lives
-/readyz, /healthz, /health   200 ok, or 503 with the reason while switched off or stopping; ?verbose lists checks
-/metrics                Prometheus text
-/echo                   the request as JSON: method, target, headers, body (at most 1 MiB)
-/echo/body              the request's body, streamed back
-/bytes/{n}              n bytes, at most 10737418240 (10 GiB); byte i is i mod 251
-/delay/{ms}             answers after that many milliseconds, at most 60000
-/status/{code}          answers with that status, 200 to 599
-/stream/{n}             n chunks, at most 10000, with a pause before each but the first; ?pause_ms=100, at most 10000
-/sse                    server-sent events, ?n=10000 and ?pause_ms=1000 with the same bounds
-POST /admin/ready, POST /admin/not-ready     switch readiness
-GET, PUT, DELETE /admin/faults               show, replace, clear the faults (only with --faults)
+/                     and every path that is not listed: 200 with the server's name, the method and the path
+/livez                200 ok while the process lives
+/readyz               200 ok, or 503 with the reason while switched off or stopping; ?verbose lists the checks
+/healthz, /health     the same as /readyz
+/metrics              Prometheus text
+/echo                 the request as JSON: method, target, headers, body (at most 1 MiB)
+/echo/body            the request's body, streamed back
+/bytes/N              N bytes, at most 10737418240 (10 GiB); byte i is i mod 251
+/delay/MS             answers after that many milliseconds, at most 60000
+/status/CODE          answers with that status, 200 to 599
+/stream/N             N chunks, at most 10000, a pause between them: ?pause_ms=100, at most 10000
+/sse                  server-sent events: ?n=10000 and ?pause_ms=1000, at most 10000 each
+/admin/ready          POST: /readyz answers 200 again
+/admin/not-ready      POST: /readyz answers 503 from now on
+/admin/faults         GET, PUT, DELETE: show, replace and clear the faults (only with --faults)
 There is no login: this is a server for tests, keep it away from networks that you do not trust.";
 
 /// The longest default answer in bytes, with its line feed; a longer path is cut.
