@@ -18,11 +18,11 @@ pub(crate) enum Need {
     /// A cargo subcommand, from this crate in this version.
     CargoTool { program: &'static str, krate: &'static str, version: &'static str },
     /// A cargo subcommand that rustup brings.
-    Component { program: &'static str, component: &'static str },
+    Component { subcommand: &'static str, component: &'static str },
 }
 
-pub(crate) const RUSTFMT: Need = Need::Component { program: "cargo-fmt", component: "rustfmt" };
-pub(crate) const CLIPPY: Need = Need::Component { program: "cargo-clippy", component: "clippy" };
+pub(crate) const RUSTFMT: Need = Need::Component { subcommand: "fmt", component: "rustfmt" };
+pub(crate) const CLIPPY: Need = Need::Component { subcommand: "clippy", component: "clippy" };
 
 // Pinned: the same commit gives the same verdict tomorrow. Only for machines that have none.
 pub(crate) const NEXTEST: Need =
@@ -61,7 +61,13 @@ impl Need {
     fn is_met(&self) -> bool {
         match self {
             Self::System { programs, .. } => programs.iter().any(|program| on_path(program)),
-            Self::CargoTool { program, .. } | Self::Component { program, .. } => on_path(program),
+            Self::CargoTool { program, .. } => on_path(program),
+            // It must run: rustup puts something of that name on the path whether it is installed or not.
+            Self::Component { subcommand, .. } => {
+                let mut version = cargo();
+                version.args([subcommand, "--version"]).stdout(Stdio::null()).stderr(Stdio::null());
+                version.status().is_ok_and(|status| status.success())
+            }
         }
     }
 
