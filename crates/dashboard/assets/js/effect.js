@@ -20,21 +20,21 @@ export function effectOf(pool, backend, wanted) {
 }
 
 function leaving(backend, wanted, others, all) {
-  const stay = `${others} of ${all} ${others === 1 && all === 1 ? 'stays' : 'stay'} in rotation`;
+  const stay = `${others} of ${all} ${others === 1 ? 'stays' : 'stay'} in rotation`;
   const inFlight = backend.traffic.in_flight;
-  const flight = inFlight === 0 ? 'nothing in flight' : `${plural(inFlight, 'request')} in flight, allowed to finish`;
-  const checks = wanted === 'drain' ? 'it stays checked' : 'it is not checked until it is ready again';
+  const flight = inFlight === 0 ? 'Nothing in flight' : `${plural(inFlight, 'request')} in flight, allowed to finish`;
+  const checks = wanted === 'drain' ? 'Its health stays checked' : 'No health checks until it is made ready again';
   return [stay, flight, checks];
 }
 
 function returning(backend, others, all) {
   if (backend.health === 'down') {
-    return [`${others} of ${all} in rotation until its checks pass`, `its last check: ${backend.check.last_result ?? 'none yet'}`];
+    return [`${others} of ${all} in rotation until its checks pass`, `Its last check: ${backend.check.last_result ?? 'none yet'}`];
   }
   if (backend.admin === 'maintenance' || backend.health === 'unknown') {
-    return ['its first check decides', `if it passes, ${others + 1} of ${all} are in rotation`];
+    return ['Its first check decides', `If it passes, ${others + 1} of ${all} are in rotation`];
   }
-  return [`${others + 1} of ${all} in rotation`, 'it takes new requests at once'];
+  return [`${others + 1} of ${all} in rotation`, 'It takes new requests at once'];
 }
 
 function warningOf(pool, backend, wanted, others) {

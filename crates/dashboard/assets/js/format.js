@@ -7,6 +7,7 @@ const SPACE = '\u00a0';
 const whole = new Intl.NumberFormat('en', { maximumFractionDigits: 0 });
 const oneDigit = new Intl.NumberFormat('en', { minimumFractionDigits: 1, maximumFractionDigits: 1 });
 const compact = new Intl.NumberFormat('en', { notation: 'compact', maximumFractionDigits: 1 });
+const mark = new Intl.NumberFormat('en', { maximumFractionDigits: 2 });
 const clockTime = new Intl.DateTimeFormat('en', { hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23' });
 
 export function count(number) {
@@ -32,10 +33,21 @@ export function percent(share) {
 /** A duration that was measured. */
 export function latency(ms) {
   if (ms === null || ms === undefined) return UNKNOWN;
+  if (ms === 0) return `0${SPACE}ms`;
   if (ms < 1) return `${ms.toFixed(2)}${SPACE}ms`;
   if (ms < 10) return `${oneDigit.format(ms)}${SPACE}ms`;
   if (ms < 1000) return `${whole.format(ms)}${SPACE}ms`;
   return `${oneDigit.format(ms / 1000)}${SPACE}s`;
+}
+
+/** The same for the marks of an axis, which are round numbers. */
+export function rateMark(perSecond) {
+  return compact.format(perSecond);
+}
+
+export function latencyMark(ms) {
+  if (ms === 0) return '0';
+  return ms < 1000 ? `${mark.format(ms)}${SPACE}ms` : `${mark.format(ms / 1000)}${SPACE}s`;
 }
 
 /** How long something lasts or is ago, in its largest whole unit. */

@@ -139,7 +139,7 @@ function draw() {
   views.banner.update(problemOf({ link, balancer, status, asOf: known.receivedAt, now }));
   confirm.update();
   if (known.paused && current === 'paused') return;
-  views.header.update({ status, mode: current, ageMs, now: serverNow() });
+  views.header.update({ status, url: balancer?.url, mode: current, ageMs, now: serverNow() });
   if (!status) return;
   views.totals.update(status);
   views.pools.update(status, serverNow());

@@ -43,3 +43,12 @@ export function streakInWords(health, check) {
   if (health === 'up' && !check.last_passed) return `${streak} of ${needed} failed to go down`;
   return check.last_passed ? `${streak} passed in a row` : `${streak} failed in a row`;
 }
+
+/** From this share of errors on, somebody should look now. */
+const ALARMING_SHARE = 0.01;
+
+/** The tone of a share of errors; none at all has none. */
+export function errorTone(share) {
+  if (!share) return null;
+  return share < ALARMING_SHARE ? 'warn' : 'bad';
+}

@@ -2,7 +2,7 @@
 
 import { el, setAttribute, setText } from '../dom.js';
 import { ago, count, latency, percent, plural, rate, span, until } from '../format.js';
-import { ADMIN_STATES, BACKEND_STATES, lookUp, streakInWords } from '../words.js';
+import { ADMIN_STATES, BACKEND_STATES, errorTone, lookUp, streakInWords } from '../words.js';
 import { badge, icon, setIcon } from './icons.js';
 import { sparkline } from './sparkline.js';
 
@@ -107,7 +107,7 @@ function errorsCell() {
     nodes: [value, broken],
     update({ traffic }) {
       setText(value, percent(traffic.error_rate));
-      setAttribute(value, 'data-tone', traffic.error_rate > 0 ? 'bad' : null);
+      setAttribute(value, 'data-tone', errorTone(traffic.error_rate));
       setText(broken, `${count(traffic.failures_total)} broken`);
       setAttribute(broken, 'title', 'attempts that broke (connect, send, answer); most were repeated on another backend');
     },

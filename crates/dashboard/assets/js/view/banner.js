@@ -7,13 +7,14 @@ import { icon } from './icons.js';
 /** A connection that is back within this is not worth a banner. */
 const FLICKER_MS = 1500;
 const START_COMMAND = 'cargo run --release --bin loadbalancer';
+const DEMO_COMMAND = 'cargo demo';
 
 export function banner(root) {
   const headline = el('strong', { role: 'status' });
   const cause = el('p', { class: 'cause' });
   const next = el('p', { class: 'next' });
-  const command = el('code', {}, START_COMMAND);
-  const hint = el('p', { class: 'hint' }, 'To start one: ', command);
+  const hint = el('p', { class: 'hint' }, 'To start one: ', el('code', {}, START_COMMAND),
+    ' or, with servers and traffic to look at, ', el('code', {}, DEMO_COMMAND));
   const body = el('div', {}, headline, cause, next, hint);
   const box = el('div', { class: 'banner', hidden: true }, icon('unplugged'), body);
   root.append(box);

@@ -8,11 +8,13 @@ import { HISTORY_KEPT } from '../store.js';
 const HEIGHT = 148;
 /** A hole in the samples wider than this is a hole in the line. */
 const GAP_S = 2.5;
+/** Between the marks of the time axis; as few as a phone has room for. */
+const TIME_STEPS_S = [60, 120, 300];
 
 /**
  * A chart inside `root`. `onPoint(at)` is called with the number of the sample under the pointer, or `null`.
  */
-export function lineChart(root, { series, format, lowestTop, onPoint }) {
+export function lineChart(root, { series, mark, lowestTop, onPoint }) {
   let plot = null;
   let data = [[], ...series.map(() => [])];
   let indexes = [];
@@ -38,15 +40,15 @@ export function lineChart(root, { series, format, lowestTop, onPoint }) {
       width,
       height: HEIGHT,
       legend: { show: false },
-      padding: [8, 8, 0, 0],
+      padding: [8, 18, 0, 0],
       cursor: { y: false, drag: { x: false, y: false }, sync: { key: 'time' }, points: { size: 6 } },
       scales: {
         x: { time: true, range: () => [end - HISTORY_KEPT, end] },
         y: { range: (_, low, high) => [0, Math.max(lowestTop, (high ?? 0) * 1.15)] },
       },
       axes: [
-        { ...axis, size: 24, space: 64, values: (_, ticks) => ticks.map((tick) => minute(tick)) },
-        { ...axis, size: 58, space: 32, values: (_, ticks) => ticks.map((tick) => format(tick)) },
+        { ...axis, size: 24, space: 64, incrs: TIME_STEPS_S, values: (_, ticks) => ticks.map((tick) => minute(tick)) },
+        { ...axis, size: 58, space: 26, values: (_, ticks) => ticks.map((tick) => mark(tick)) },
       ],
       series: [{}, ...series.map((line) => ({
         stroke: color(line.color),

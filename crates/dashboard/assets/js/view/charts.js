@@ -1,7 +1,7 @@
 // The last five minutes: requests and errors per second, and latency; each with the same as a table.
 
 import { el, setAttribute, setText } from '../dom.js';
-import { clock, latency, rate } from '../format.js';
+import { clock, latency, latencyMark, rate, rateMark } from '../format.js';
 import { HISTORY_KEPT } from '../store.js';
 import { lineChart } from './chart.js';
 
@@ -12,6 +12,7 @@ const CHARTS = [
   {
     title: 'Requests and errors per second',
     format: rate,
+    mark: rateMark,
     lowestTop: 5,
     series: [
       { name: 'Requests', field: 'requests_per_s', color: '--series-requests', fill: true },
@@ -21,6 +22,7 @@ const CHARTS = [
   {
     title: 'Latency',
     format: latency,
+    mark: latencyMark,
     lowestTop: 1,
     series: [
       { name: 'p50', field: 'p50_ms', color: '--series-p50', dash: [4, 3] },
@@ -39,7 +41,7 @@ export function charts(root) {
   };
 }
 
-function chartPanel({ title, format, lowestTop, series }) {
+function chartPanel({ title, format, mark, lowestTop, series }) {
   const legend = el('p', { class: 'legend' });
   const values = series.map(({ name, color, dash }) => {
     const value = el('b', { class: 'value' });
@@ -58,7 +60,7 @@ function chartPanel({ title, format, lowestTop, series }) {
         el('thead', {}, el('tr', {}, ...headings)), rows)));
   const node = el('figure', { class: 'panel chart' },
     el('figcaption', {}, el('h2', {}, title), legend), el('div', { class: 'plot' }, canvas, quiet), details);
-  const chart = lineChart(canvas, { series, format, lowestTop, onPoint: (at) => showValues(at) });
+  const chart = lineChart(canvas, { series, mark, lowestTop, onPoint: (at) => showValues(at) });
   let latest = null;
   let pointed = null;
 

@@ -14,9 +14,9 @@ export function header({ identity, verdict, link, pause }, { onPause }) {
   pause.append(pauseIcon, pauseWord);
   pause.addEventListener('click', onPause);
   return {
-    /** `view` is `{status, mode, ageMs, now}`. */
+    /** `view` is `{status, url, mode, ageMs, now}`. */
     update(view) {
-      if (view.status) setText(identity, identityOf(view.status, view.now));
+      setText(identity, view.status ? identityOf(view.status, view.now) : view.url ?? '');
       verdict.hidden = !view.status;
       if (view.status) verdictBadge.show(view.mode === 'lost' ? lostVerdict() : verdictOf(view.status));
       linkBadge.show(linkOf(view));

@@ -2,6 +2,7 @@
 
 import { el, setAttribute, setText } from '../dom.js';
 import { count, latency, percent, plural, rate, UNKNOWN } from '../format.js';
+import { errorTone } from '../words.js';
 
 const CLASSES = [
   ['2xx', 'ok'],
@@ -26,7 +27,7 @@ export function totals(root) {
     update(status) {
       const { traffic, connections } = status;
       cards.requests.show(rate(traffic.requests_per_s), `${count(traffic.requests_total)} since start`);
-      cards.errors.show(percent(traffic.error_rate), errorNote(traffic), traffic.error_rate > 0 ? 'bad' : null);
+      cards.errors.show(percent(traffic.error_rate), errorNote(traffic), errorTone(traffic.error_rate));
       cards.p50.show(latency(traffic.latency?.p50_ms), `p90 ${latency(traffic.latency?.p90_ms)}`);
       cards.p99.show(latency(traffic.latency?.p99_ms), `max ${latency(traffic.latency?.max_ms)}`);
       cards.inFlight.show(count(traffic.in_flight), `${plural(connections.open, 'connection')} open`);
