@@ -91,6 +91,7 @@ async fn runs_everything_and_leaves_nothing_behind() {
         let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).expect("every pid is a process");
         let expected = if NAMES.contains(&name.as_str()) { "server" } else { name };
         assert_eq!(comm.trim(), expected, "the pid of {name}");
+        assert_eq!(stat(*pid, GROUP), pid.to_string(), "{name} must not get the terminal's Ctrl-C itself");
     }
 
     assert_takes_turns(base).await;
@@ -132,6 +133,7 @@ async fn sends_traffic_by_itself_and_survives_a_server() {
 #[tokio::test]
 async fn programs_end_with_a_demo_that_is_killed() {
     let (mut demo, ready) = Demo::start(&["--no-traffic"]).await;
+    let _whatever_is_left = KillOnDrop(pids(&ready));
     demo.child.kill().await.expect("it can be killed");
     eventually("all programs are gone", async || {
         pids(&ready).iter().all(|(_, pid)| !exists(*pid) || is_zombie(*pid)).then_some(())
@@ -226,14 +228,35 @@ fn pids(ready: &Value) -> Vec<(String, u32)> {
     pids.iter().map(|(name, pid)| (name.clone(), pid.as_u64().unwrap().try_into().unwrap())).collect()
 }
 
+/// So that a failed test leaves nothing running either.
+struct KillOnDrop(Vec<(String, u32)>);
+
+impl Drop for KillOnDrop {
+    fn drop(&mut self) {
+        for (_, pid) in self.0.iter().filter(|(_, pid)| exists(*pid) && !is_zombie(*pid)) {
+            kill("KILL", *pid);
+        }
+    }
+}
+
 fn exists(pid: u32) -> bool {
     Path::new(&format!("/proc/{pid}")).exists()
 }
 
 /// Dead, but not yet waited for by whoever inherited it.
 fn is_zombie(pid: u32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat"))
-        .is_ok_and(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z')))
+    stat(pid, STATE) == "Z"
+}
+
+// Fields of /proc/PID/stat after the program's name.
+const STATE: usize = 0;
+const GROUP: usize = 2;
+
+/// A field of `/proc/PID/stat`; empty when the process is gone.
+fn stat(pid: u32, field: usize) -> String {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let after_name = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+    after_name.split(' ').nth(field).unwrap_or_default().to_owned()
 }
 
 fn kill(signal: &str, pid: u32) {
