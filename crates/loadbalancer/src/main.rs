@@ -1,1 +1,56 @@
-fn main() {}
+//! Parses, initialises, runs.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use loadbalancer::config::{self, Command};
+use loadbalancer::{Ended, Signals, logging, run};
+
+/// Assumed in every figure of the benchmarks: the system's allocator costs about a microsecond per request more.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Wrong flag or variable, as clap and the shell have it.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let parsed = match config::parse(std::env::args_os(), |name| std::env::var(name).ok()) {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { USAGE } else { 0 });
+        }
+    };
+    let config = match parsed {
+        Ok(Command::Run(config)) => *config,
+        Ok(Command::Checked(path)) => {
+            println!("{}: the configuration is good", path.display());
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            eprint!("loadbalancer: {error}");
+            return ExitCode::from(error.exit_code());
+        }
+    };
+    logging::init(&config.log);
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error.to_string(), 1),
+    };
+    let ended = runtime.block_on(async {
+        let signals = Signals::new().map_err(loadbalancer::RunError::System)?;
+        run(config, signals).await
+    });
+    // A name that is being resolved must not hold the end up.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    match ended {
+        Ok(Ended::Drained | Ended::Cut(0)) => ExitCode::SUCCESS,
+        Ok(Ended::Cut(_)) => ExitCode::FAILURE,
+        Err(error) => fail(&error.to_string(), error.exit_code()),
+    }
+}
+
+fn fail(words: &str, code: u8) -> ExitCode {
+    eprintln!("loadbalancer: {words}");
+    ExitCode::from(code)
+}

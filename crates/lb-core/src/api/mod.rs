@@ -65,7 +65,7 @@ pub struct Connections {
 /// Counters and rates of a backend, a pool, or everything.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Traffic {
-    /// Requests answered, whoever made the answer. At backend level: attempts that reached it.
+    /// Requests answered, whoever made the answer. At backend level: those that it answered.
     pub requests_total: u64,
     /// Answers by status class.
     pub responses: StatusClasses,
@@ -80,7 +80,7 @@ pub struct Traffic {
     pub sent_bytes_total: u64,
     /// Requests per second, over the last full second.
     pub requests_per_s: f64,
-    /// Answers with a 5xx status plus broken attempts, per second, over the last full second.
+    /// Answers with a 5xx status per second, over the last full second. At backend level: and attempts that broke.
     pub errors_per_s: f64,
     /// Share of errors among requests, 0 to 1, over the last ten seconds; `null` without requests.
     pub error_rate: Option<f64>,

@@ -205,8 +205,10 @@ pub struct WorkerShard {
     pub accepted: Counter,
     /// Client connections closed.
     pub closed: Counter,
-    /// Replies made here, by [`LocalReply`], per pool is not needed while there is one; see `pool` label.
+    /// Replies made here, by [`LocalReply`].
     pub local_replies: [Counter; LocalReply::ALL.len()],
+    /// Responses that the client did not stay for to the end.
+    pub cut_by_client: Counter,
     /// Retries that the budget refused.
     pub retries_refused: Counter,
     /// Tasks that panicked; each cost one connection.
@@ -223,6 +225,8 @@ pub struct WorkerTotals {
     /// As in [`WorkerShard`].
     pub local_replies: [u64; LocalReply::ALL.len()],
     /// As in [`WorkerShard`].
+    pub cut_by_client: u64,
+    /// As in [`WorkerShard`].
     pub retries_refused: u64,
     /// As in [`WorkerShard`].
     pub panics: u64,
@@ -234,6 +238,7 @@ impl WorkerTotals {
         self.accepted += shard.accepted.value();
         self.closed += shard.closed.value();
         add_each(&mut self.local_replies, &shard.local_replies);
+        self.cut_by_client += shard.cut_by_client.value();
         self.retries_refused += shard.retries_refused.value();
         self.panics += shard.panics.value();
     }

@@ -93,7 +93,9 @@ mod tests {
         page.sample("b", &[], 1.5);
         page.histogram("h_seconds", &[("k", "v")], &counts);
         let text = page.finish();
-        assert!(text.starts_with("# HELP a_total Help.\n# TYPE a_total counter\na_total{name=\"x\\\"\\\\\\n\"} 3\nb 1.5\n"));
+        assert!(
+            text.starts_with("# HELP a_total Help.\n# TYPE a_total counter\na_total{name=\"x\\\"\\\\\\n\"} 3\nb 1.5\n")
+        );
         assert!(text.contains("h_seconds_bucket{k=\"v\",le=\"0.000064\"} 0\n"), "{text}");
         assert!(text.contains("h_seconds_bucket{k=\"v\",le=\"0.000128\"} 1\n"), "{text}");
         assert!(text.contains("h_seconds_bucket{k=\"v\",le=\"+Inf\"} 1\n"));

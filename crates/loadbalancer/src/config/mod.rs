@@ -1,0 +1,217 @@
+//! Configuration: flag > environment > file > default, all lowered to one raw form, then validated once into
+//! [`Config`]. Every problem is reported, not just the first. Nothing downstream sees anything but [`Config`].
+
+mod cli;
+mod file;
+mod options;
+mod parse;
+mod raw;
+#[cfg(test)]
+mod tests;
+mod validate;
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use lb_core::backend::BackendSpec;
+use lb_core::health::HealthPolicy;
+
+pub use cli::command;
+pub use options::options_markdown;
+use raw::{Given, Origin, Problem, Raw, Wrong};
+
+/// Everything the load balancer needs to know, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub bind: IpAddr,
+    pub port: u16,
+    /// At least 1.
+    pub workers: usize,
+    /// Peers whose forwarding headers are kept.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Pseudonym in `Via`.
+    pub via: String,
+    /// Whether our error replies name backends and reasons.
+    pub explain_errors: bool,
+    pub pool: PoolConfig,
+    pub timeouts: Timeouts,
+    pub health: HealthPolicy,
+    pub retry: RetryConfig,
+    pub upstream: UpstreamConfig,
+    pub admin: AdminConfig,
+    pub log: LogConfig,
+}
+
+/// A pool as configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolConfig {
+    pub name: String,
+    /// 1 to [`MAX_BACKENDS`](lb_core::backend::MAX_BACKENDS), names and addresses all different.
+    pub backends: Vec<BackendSpec>,
+}
+
+/// How long is waited for what; see the table of options.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    pub client_head: Duration,
+    pub keep_alive: Duration,
+    pub connect: Duration,
+    pub response_head: Duration,
+    pub body_stall: Duration,
+    pub drain: Duration,
+}
+
+/// How often a request may be tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryConfig {
+    pub max: u32,
+    pub max_connect: u32,
+    pub percent: u32,
+    /// For the whole process; workers share it out.
+    pub reserve: u32,
+}
+
+/// Connections to backends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UpstreamConfig {
+    pub max_idle: usize,
+    pub idle_timeout: Duration,
+    pub refresh: Duration,
+}
+
+/// The admin API's listener.
+#[derive(Clone, Debug)]
+pub struct AdminConfig {
+    pub bind: IpAddr,
+    pub port: u16,
+    pub token: TokenSource,
+}
+
+/// Where the admin token comes from.
+#[derive(Clone)]
+pub enum TokenSource {
+    /// Made at start and kept in the runtime directory.
+    Made,
+    /// The operator's.
+    Given(String),
+}
+
+impl fmt::Debug for TokenSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Made => "Made",
+            Self::Given(_) => "Given(…)",
+        })
+    }
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    pub filter: String,
+    pub format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Auto,
+    Text,
+    Json,
+}
+
+/// What the command line asked for, checked.
+#[derive(Debug)]
+pub enum Command {
+    Run(Box<Config>),
+    /// The file is good.
+    Checked(PathBuf),
+}
+
+/// What is wrong with the configuration.
+#[derive(Debug)]
+pub struct ConfigError {
+    problems: Vec<Problem>,
+}
+
+impl ConfigError {
+    /// 2 when every problem is a wrong flag or variable, else 78 (`EX_CONFIG`).
+    pub fn exit_code(&self) -> u8 {
+        let typed = |problem: &Problem| {
+            problem.wrong == Wrong::Value && matches!(problem.origin, Origin::Flag(_) | Origin::Variable(_))
+        };
+        if self.problems.iter().all(typed) { 2 } else { 78 }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = self.problems.len();
+        writeln!(f, "{count} {} in the configuration", if count == 1 { "problem" } else { "problems" })?;
+        for problem in &self.problems {
+            writeln!(f, "  {problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// Reads arguments, `var` (the environment) and the file they name.
+///
+/// # Errors
+/// Outer: clap's, for `--help`, `--version` and wrong usage. Inner: every problem found.
+pub fn parse(
+    args: impl IntoIterator<Item = std::ffi::OsString>,
+    var: impl Fn(&str) -> Option<String>,
+) -> Result<Result<Command, ConfigError>, clap::Error> {
+    let matches = command().try_get_matches_from(args)?;
+    let (verb, config_file, typed) = cli::lower(&matches, &var);
+    Ok(match verb {
+        cli::Verb::Check(path) => check_file(path),
+        cli::Verb::Run => {
+            let mut problems = Vec::new();
+            let file = config_file.map(|given| read_file(&given, &mut problems)).unwrap_or_default();
+            finish(typed.or(file), problems).map(|config| Command::Run(Box::new(config)))
+        }
+    })
+}
+
+fn check_file(path: PathBuf) -> Result<Command, ConfigError> {
+    let mut problems = Vec::new();
+    let given = Given::one(path.display().to_string(), Origin::Default);
+    let raw = read_file(&given, &mut problems);
+    finish(raw, problems).map(|_| Command::Checked(path))
+}
+
+fn read_file(given: &Given, problems: &mut Vec<Problem>) -> Raw {
+    let Some((path, origin)) = given.texts.first() else { return Raw::default() };
+    match std::fs::read_to_string(path) {
+        Ok(text) => {
+            let (raw, found) = file::lower(path, &text);
+            problems.extend(found);
+            raw
+        }
+        Err(error) => {
+            // A file that cannot be read is bad configuration (78), whoever named it.
+            let origin = match origin {
+                Origin::Default => Origin::File(path.clone(), 1, 1),
+                named => named.clone(),
+            };
+            let words = format!("cannot be read: {error}");
+            let value = Some(path.clone());
+            problems.push(Problem { wrong: Wrong::Meaning, origin, key: String::new(), value, words });
+            Raw::default()
+        }
+    }
+}
+
+fn finish(raw: Raw, problems: Vec<Problem>) -> Result<Config, ConfigError> {
+    let (config, problems) = validate::validate(&raw, problems);
+    match config {
+        Some(config) if problems.is_empty() => Ok(config),
+        _ => Err(ConfigError { problems }),
+    }
+}

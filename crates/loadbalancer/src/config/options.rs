@@ -1,0 +1,235 @@
+//! Every option there is: one table, from which the command line, the file's keys, `--help`, the README's table and
+//! the checks of single values are made. A default stands here with its reason.
+
+use std::time::Duration;
+
+use super::parse;
+
+/// What a value must look like.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Kind {
+    /// 0 to 65535; 0 lets the system choose.
+    Port,
+    /// An IP address to listen on.
+    Address,
+    /// A whole number within bounds, both included.
+    Count(u64, u64),
+    /// A duration with its unit, within bounds, both included.
+    Duration(Duration, Duration),
+    /// 0 to 1.
+    Share,
+    /// `true` or `false`.
+    Switch,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// A token of RFC 9110 §5.6.2, since it goes into a header.
+    Token,
+    /// Networks such as `10.0.0.0/8`.
+    Networks,
+    /// Backends: `HOST:PORT[,weight=N][,name=X]`.
+    Backends,
+    /// A file's path.
+    Path,
+    /// Any text; a secret is never shown.
+    Secret,
+    /// What `RUST_LOG` takes.
+    LogFilter,
+}
+
+/// One option.
+#[derive(Debug)]
+pub(crate) struct Opt {
+    /// Its key in the file, and its name in messages. Empty for what a file cannot say.
+    pub key: &'static str,
+    pub flag: Option<&'static str>,
+    pub variable: Option<&'static str>,
+    pub kind: Kind,
+    /// As a person would write it; empty when there is none.
+    pub default: &'static str,
+    /// What it does.
+    pub help: &'static str,
+    /// Why the default is what it is.
+    pub reason: &'static str,
+    pub heading: &'static str,
+}
+
+const fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+const MILLI: Duration = Duration::from_millis(1);
+const HOUR: Duration = secs(3600);
+
+macro_rules! option {
+    ($heading:literal, $key:literal, $flag:expr, $variable:expr, $kind:expr, $default:literal, $help:literal, $reason:literal) => {
+        Opt {
+            key: $key,
+            flag: $flag,
+            variable: $variable,
+            kind: $kind,
+            default: $default,
+            help: $help,
+            reason: $reason,
+            heading: $heading,
+        }
+    };
+}
+
+/// All options, in the order that tables show them.
+#[rustfmt::skip]
+pub(crate) static OPTIONS: &[Opt] = &[
+    option!("Listening", "proxy.port", Some("port"), Some("PROXY_PORT"), Kind::Port, "8080",
+        "Port that clients connect to; 0 lets the system choose", "above 1024, so no privilege is needed"),
+    option!("Listening", "proxy.bind", Some("bind"), Some("PROXY_BIND"), Kind::Address, "::",
+        "Address that clients connect to; :: is every interface, IPv6 and IPv4", "a balancer is there to be reached"),
+    option!("Listening", "proxy.workers", Some("workers"), Some("LB_WORKERS"), Kind::Count(0, 256), "0",
+        "Worker threads; 0 is one per core", "each worker runs alone on its core, so more would only take turns"),
+    option!("Listening", "proxy.trusted_proxies", Some("trusted-proxy"), Some("LB_TRUSTED_PROXIES"), Kind::Networks, "",
+        "Networks whose X-Forwarded-* and X-Request-Id are kept and extended; others' are replaced",
+        "a client must not be able to choose the address it is logged with"),
+    option!("Listening", "proxy.via", None, None, Kind::Token, "loadbalancer",
+        "Name in the Via header", "says what it is without naming the host"),
+    option!("Listening", "proxy.explain_errors", Some("explain-errors"), Some("LB_EXPLAIN_ERRORS"), Kind::Switch, "true",
+        "Whether error replies name backends and reasons", "the reader is usually the engineer on call; switch it off on a public edge"),
+
+    option!("Backends", "pool.backends", Some("backend"), Some("BACKENDS"), Kind::Backends,
+        "127.0.0.1:8081,127.0.0.1:8082,127.0.0.1:8083",
+        "A server, HOST:PORT[,weight=N][,name=X]; the flag repeats, the variable lists them with commas",
+        "the ports of the servers in the quick start"),
+
+    option!("Timeouts", "timeouts.client_head", Some("client-head-timeout"), Some("LB_CLIENT_HEAD_TIMEOUT"), Kind::Duration(MILLI, HOUR), "10s",
+        "For a client to send a whole request head, from its first byte (or the connection's start)",
+        "in total, not per byte, so that a slow sender cannot hold a connection"),
+    option!("Timeouts", "timeouts.keep_alive", Some("keep-alive-timeout"), Some("LB_KEEP_ALIVE_TIMEOUT"), Kind::Duration(MILLI, HOUR), "75s",
+        "For a client's connection to wait for its next request", "NGINX's; above the 60 s of common clients, so that they close first"),
+    option!("Timeouts", "timeouts.connect", Some("connect-timeout"), Some("LB_CONNECT_TIMEOUT"), Kind::Duration(MILLI, HOUR), "2s",
+        "To open a connection to a backend", "one lost SYN is sent again after 1 s and still fits"),
+    option!("Timeouts", "timeouts.response_head", Some("response-head-timeout"), Some("LB_RESPONSE_HEAD_TIMEOUT"), Kind::Duration(MILLI, secs(86_400)), "30s",
+        "For a backend to answer, from the end of the request to the end of the response head", "longer than a slow page, shorter than a person's patience"),
+    option!("Timeouts", "timeouts.body_stall", Some("body-stall-timeout"), Some("LB_BODY_STALL_TIMEOUT"), Kind::Duration(MILLI, secs(86_400)), "60s",
+        "For a body, either way, to stand still", "NGINX's; a body may take for ever as long as it moves"),
+    option!("Timeouts", "timeouts.drain", Some("drain-timeout"), Some("LB_DRAIN_TIMEOUT"), Kind::Duration(Duration::ZERO, HOUR), "30s",
+        "For requests in flight to finish after SIGTERM; what is left then is cut", "Kubernetes' terminationGracePeriodSeconds"),
+
+    option!("Health checks", "health.interval", Some("check-interval"), Some("LB_CHECK_INTERVAL"), Kind::Duration(Duration::from_millis(10), HOUR), "5s",
+        "Between checks of a backend whose state is settled", "live traffic notices a refused connection at once; checks find the rest"),
+    option!("Health checks", "health.fast_interval", Some("check-fast-interval"), Some("LB_CHECK_FAST_INTERVAL"), Kind::Duration(Duration::from_millis(10), HOUR), "1s",
+        "Between checks while a backend's state is changing", "a change is decided within rise or fall seconds"),
+    option!("Health checks", "health.timeout", Some("check-timeout"), Some("LB_CHECK_TIMEOUT"), Kind::Duration(MILLI, HOUR), "2s",
+        "For a check to connect", "as for requests"),
+    option!("Health checks", "health.rise", Some("check-rise"), Some("LB_CHECK_RISE"), Kind::Count(1, 100), "2",
+        "Passes in a row that bring a backend back; the first result after a start counts at once", "HAProxy's"),
+    option!("Health checks", "health.fall", Some("check-fall"), Some("LB_CHECK_FALL"), Kind::Count(1, 100), "3",
+        "Failures in a row (checks, or connects of live requests) that take a backend out", "HAProxy's; one lost packet is not an outage"),
+    option!("Health checks", "health.jitter", Some("check-jitter"), Some("LB_CHECK_JITTER"), Kind::Share, "0.1",
+        "Share by which each interval is varied, 0 to 1", "many balancers must not check in step"),
+
+    option!("Retries", "retry.max", Some("retries"), Some("LB_RETRIES"), Kind::Count(0, 3), "1",
+        "Times an idempotent request whose connection broke before the response is sent again, to another backend",
+        "one more covers a dying backend; more would multiply load"),
+    option!("Retries", "retry.max_connect", None, None, Kind::Count(0, 3), "2",
+        "Further backends tried, whatever the method, when a connection cannot be made", "nothing was sent, so nothing can happen twice"),
+    option!("Retries", "retry.percent", None, None, Kind::Count(0, 100), "20",
+        "Most retries per hundred requests in the long run", "Finagle's and Envoy's: a failing pool is not pushed over by retries"),
+    option!("Retries", "retry.reserve", None, None, Kind::Count(0, 100_000), "100",
+        "Retries possible in any ten seconds whatever the traffic", "Finagle's 10 a second"),
+
+    option!("Connections to backends", "upstream.max_idle", None, None, Kind::Count(0, 10_000), "64",
+        "Idle connections kept per backend and worker", "one for each of 64 clients that a worker serves at a time"),
+    option!("Connections to backends", "upstream.idle_timeout", None, None, Kind::Duration(MILLI, HOUR), "55s",
+        "For a connection to a backend to stay unused", "below the 60 s after which common servers close"),
+    option!("Connections to backends", "discovery.refresh", None, None, Kind::Duration(Duration::from_millis(100), HOUR), "30s",
+        "Between look-ups of backends' host names; one that fails keeps the last addresses", "the usual time to live of a record that changes"),
+
+    option!("Admin", "admin.port", Some("admin-port"), Some("ADMIN_PORT"), Kind::Port, "8089",
+        "Port of health, metrics and the admin API; 0 lets the system choose", "next to the proxy's, and the dashboard looks for it there"),
+    option!("Admin", "admin.bind", Some("admin-bind"), Some("ADMIN_BIND"), Kind::Address, "127.0.0.1",
+        "Address of the admin API; beyond loopback it needs a token of yours", "no open door by default"),
+    option!("Admin", "", None, Some("ADMIN_TOKEN"), Kind::Secret, "",
+        "Bearer token of /v1 (at least 16 visible characters)", "without one, a token is made at each start and kept in a file that only you can read"),
+    option!("Admin", "admin.token_file", Some("admin-token-file"), Some("ADMIN_TOKEN_FILE"), Kind::Path, "",
+        "File that holds the bearer token of /v1", "as above"),
+
+    option!("Logs", "log.level", Some("log-level"), Some("LOG_LEVEL"), Kind::LogFilter, "info",
+        "What is logged, as in RUST_LOG (which wins)", "state changes and what an operator does, nothing per request"),
+    option!("Logs", "log.format", Some("log-format"), Some("LOG_FORMAT"), Kind::Choice(&["auto", "text", "json"]), "auto",
+        "Logs for people or for machines; auto is text on a terminal, else json", "each reader gets what it can read"),
+];
+
+impl Opt {
+    /// What a message calls it: its key, else its variable.
+    pub(crate) fn name(&self) -> &'static str {
+        if self.key.is_empty() { self.variable.unwrap_or_default() } else { self.key }
+    }
+}
+
+/// The option with this file key.
+pub(crate) fn by_key(key: &str) -> Option<&'static Opt> {
+    OPTIONS.iter().find(|option| option.key == key && !key.is_empty())
+}
+
+impl Kind {
+    /// What a value must be, for a message: `expected …`.
+    pub(crate) fn expected(self) -> String {
+        match self {
+            Self::Port => "a port number from 0 to 65535".to_owned(),
+            Self::Address => "an IP address to listen on, such as 127.0.0.1 or ::".to_owned(),
+            Self::Count(low, high) => format!("a whole number from {low} to {high}"),
+            Self::Duration(low, high) => {
+                format!(
+                    "a duration with its unit, such as 500ms, 10s or 2m, from {} to {}",
+                    parse::words(low),
+                    parse::words(high)
+                )
+            }
+            Self::Share => "a number from 0 to 1".to_owned(),
+            Self::Switch => "true or false".to_owned(),
+            Self::Choice(words) => format!("one of {}", words.join(", ")),
+            Self::Token => "a word of letters, digits and -._~".to_owned(),
+            Self::Networks => "networks or addresses such as 10.0.0.0/8, separated by commas".to_owned(),
+            Self::Backends => parse::BACKEND_EXPECTED.to_owned(),
+            Self::Path => "the path of a file".to_owned(),
+            Self::Secret => "at least 16 visible characters".to_owned(),
+            Self::LogFilter => "a filter such as info, debug or loadbalancer=debug".to_owned(),
+        }
+    }
+
+    /// The placeholder in `--help`.
+    pub(crate) fn placeholder(self) -> &'static str {
+        match self {
+            Self::Port => "PORT",
+            Self::Address => "ADDRESS",
+            Self::Count(..) => "NUMBER",
+            Self::Duration(..) => "DURATION",
+            Self::Share => "SHARE",
+            Self::Switch => "BOOL",
+            Self::Choice(_) => "WORD",
+            Self::Token | Self::Secret => "TEXT",
+            Self::Networks => "CIDR",
+            Self::Backends => "HOST:PORT",
+            Self::Path => "FILE",
+            Self::LogFilter => "FILTER",
+        }
+    }
+}
+
+/// The README's table of all options.
+pub fn options_markdown() -> String {
+    let mut table = String::from("| flag | variable | file key | default | what it does | why this default |\n");
+    table.push_str("|---|---|---|---|---|---|\n");
+    let code = |text: &str| if text.is_empty() { "–".to_owned() } else { format!("`{text}`") };
+    table.push_str("| `--config` | `LB_CONFIG` | – | – | TOML file with any of the keys below; flag > variable > file > default | – |\n");
+    for option in OPTIONS {
+        let flag = option.flag.map(|flag| format!("--{flag}")).unwrap_or_default();
+        let cells = [
+            code(&flag),
+            code(option.variable.unwrap_or_default()),
+            code(option.key),
+            code(option.default),
+            format!("{} ({})", option.help, option.kind.expected()),
+            option.reason.to_owned(),
+        ];
+        table.push_str(&format!("| {} |\n", cells.map(|cell| cell.replace('|', "\\|")).join(" | ")));
+    }
+    table
+}

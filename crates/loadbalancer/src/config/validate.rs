@@ -1,0 +1,290 @@
+//! From [`Raw`] to [`Config`]: every value against its option's kind, then what only makes sense together.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use lb_core::backend::{BackendSpec, MAX_BACKENDS};
+use lb_core::health::HealthPolicy;
+
+use super::options::{Kind, OPTIONS, Opt, by_key};
+use super::parse;
+use super::raw::{Given, Origin, Problem, Raw, Wrong};
+use super::{
+    AdminConfig, Config, LogConfig, LogFormat, PoolConfig, RetryConfig, Timeouts, TokenSource, UpstreamConfig,
+};
+
+/// The name of the only pool unless the file says another.
+const DEFAULT_POOL: &str = "default";
+
+/// The shortest admin token taken: 16 characters of a hex token are 64 bits, beyond guessing over a network.
+const SHORTEST_TOKEN: usize = 16;
+
+/// Judges everything; a config comes back only if nothing is wrong.
+pub(super) fn validate(raw: &Raw, problems: Vec<Problem>) -> (Option<Config>, Vec<Problem>) {
+    let mut judge = Judge { raw, problems };
+    let config = Config {
+        bind: judge.address("proxy.bind"),
+        port: judge.count("proxy.port") as u16,
+        workers: match judge.count("proxy.workers") {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            workers => workers as usize,
+        },
+        trusted_proxies: judge.networks("proxy.trusted_proxies"),
+        via: judge.text("proxy.via", parse::is_token),
+        explain_errors: judge.value("proxy.explain_errors", parse::switch).unwrap_or(true),
+        pool: judge.pool(),
+        timeouts: Timeouts {
+            client_head: judge.duration("timeouts.client_head"),
+            keep_alive: judge.duration("timeouts.keep_alive"),
+            connect: judge.duration("timeouts.connect"),
+            response_head: judge.duration("timeouts.response_head"),
+            body_stall: judge.duration("timeouts.body_stall"),
+            drain: judge.duration("timeouts.drain"),
+        },
+        health: HealthPolicy {
+            interval: judge.duration("health.interval"),
+            fast_interval: judge.duration("health.fast_interval"),
+            timeout: judge.duration("health.timeout"),
+            rise: judge.count("health.rise") as u32,
+            fall: judge.count("health.fall") as u32,
+            jitter: judge
+                .value("health.jitter", |text| text.parse().ok().filter(|share| (0.0..=1.0).contains(share)))
+                .unwrap_or_default(),
+        },
+        retry: RetryConfig {
+            max: judge.count("retry.max") as u32,
+            max_connect: judge.count("retry.max_connect") as u32,
+            percent: judge.count("retry.percent") as u32,
+            reserve: judge.count("retry.reserve") as u32,
+        },
+        upstream: UpstreamConfig {
+            max_idle: judge.count("upstream.max_idle") as usize,
+            idle_timeout: judge.duration("upstream.idle_timeout"),
+            refresh: judge.duration("discovery.refresh"),
+        },
+        admin: judge.admin(),
+        log: LogConfig {
+            filter: judge.text("log.level", is_log_filter),
+            format: match judge.text("log.format", |text| ["auto", "text", "json"].contains(&text)).as_str() {
+                "text" => LogFormat::Text,
+                "json" => LogFormat::Json,
+                _ => LogFormat::Auto,
+            },
+        },
+    };
+    judge.together(&config);
+    let problems = judge.problems;
+    (problems.is_empty().then_some(config), problems)
+}
+
+struct Judge<'a> {
+    raw: &'a Raw,
+    problems: Vec<Problem>,
+}
+
+impl Judge<'_> {
+    /// The option, and what was given for it or its default.
+    fn given(&self, name: &str) -> (&'static Opt, Given) {
+        let option = OPTIONS.iter().find(|option| option.name() == name).expect("every name asked for is in the table");
+        let default = || {
+            let texts = match option.kind {
+                Kind::Backends => parse::split_backends(option.default),
+                _ => vec![option.default.to_owned()],
+            };
+            let texts = texts.into_iter().map(|text| (text, Origin::Default)).collect();
+            Given { texts, origin: Origin::Default }
+        };
+        (option, self.raw.values.get(option.name()).cloned().unwrap_or_else(default))
+    }
+
+    /// A value that cannot be read.
+    fn problem(&mut self, origin: &Origin, key: &str, value: Option<String>, words: impl Into<String>) {
+        let (origin, key, words) = (origin.clone(), key.to_owned(), words.into());
+        self.problems.push(Problem { wrong: Wrong::Value, origin, key, value, words });
+    }
+
+    /// Readable, but it cannot work.
+    fn refuse(&mut self, origin: &Origin, key: &str, value: Option<String>, words: impl Into<String>) {
+        let (origin, key, words) = (origin.clone(), key.to_owned(), words.into());
+        self.problems.push(Problem { wrong: Wrong::Meaning, origin, key, value, words });
+    }
+
+    /// The last thing said, read by `read`; `None` after a problem was noted.
+    fn value<T>(&mut self, name: &str, read: impl Fn(&str) -> Option<T>) -> Option<T> {
+        let (option, given) = self.given(name);
+        let (text, origin) = given.texts.last()?;
+        let value = read(text.trim());
+        if value.is_none() {
+            self.problem(origin, name, Some(text.clone()), format!("expected {}", option.kind.expected()));
+        }
+        value
+    }
+
+    fn count(&mut self, name: &str) -> u64 {
+        let (low, high) = match by_key(name).map(|option| option.kind) {
+            Some(Kind::Count(low, high)) => (low, high),
+            _ => (0, u64::from(u16::MAX)),
+        };
+        self.value(name, |text| text.parse().ok().filter(|n| (low..=high).contains(n))).unwrap_or_default()
+    }
+
+    fn duration(&mut self, name: &str) -> Duration {
+        let Some(Kind::Duration(low, high)) = by_key(name).map(|option| option.kind) else {
+            return Duration::ZERO;
+        };
+        self.value(name, |text| parse::duration(text).filter(|d| (low..=high).contains(d))).unwrap_or_default()
+    }
+
+    fn address(&mut self, name: &str) -> IpAddr {
+        self.value(name, |text| text.parse().ok()).unwrap_or(IpAddr::V6(Ipv6Addr::LOCALHOST))
+    }
+
+    fn text(&mut self, name: &str, fits: impl Fn(&str) -> bool) -> String {
+        self.value(name, |text| fits(text).then(|| text.to_owned())).unwrap_or_default()
+    }
+
+    fn networks(&mut self, name: &str) -> Vec<IpNet> {
+        let (option, given) = self.given(name);
+        let mut networks = Vec::new();
+        for (text, origin) in given.texts.iter().filter(|(text, _)| !text.is_empty()) {
+            match parse::network(text) {
+                Some(network) => networks.push(network),
+                None => self.problem(origin, name, Some(text.clone()), format!("expected {}", option.kind.expected())),
+            }
+        }
+        networks
+    }
+
+    fn pool(&mut self) -> PoolConfig {
+        let name = self
+            .pool_word(self.raw.pool_name.clone(), "pool.name", DEFAULT_POOL, |name| parse::backend_name(name).err());
+        self.pool_word(self.raw.pool_policy.clone(), "pool.policy", "round_robin", |policy| {
+            (policy != "round_robin").then(|| "expected round_robin, the only policy there is".to_owned())
+        });
+        let (_, given) = self.given("pool.backends");
+        let mut backends: Vec<(BackendSpec, Origin)> = Vec::new();
+        for (text, origin) in &given.texts {
+            match parse::backend(text) {
+                Ok(spec) => backends.push((spec, origin.clone())),
+                Err(words) => {
+                    let words = format!("{words}; expected {}", parse::BACKEND_EXPECTED);
+                    self.problem(origin, "pool.backends", Some(text.clone()), words);
+                }
+            }
+        }
+        if given.texts.is_empty() {
+            let words = format!("names no backend; expected {}", parse::BACKEND_EXPECTED);
+            self.refuse(&given.origin, "pool.backends", Some(String::new()), words);
+        } else if given.texts.len() > MAX_BACKENDS {
+            let words = format!("{} backends; at most {MAX_BACKENDS} can be given", given.texts.len());
+            self.refuse(&given.origin, "pool.backends", None, words);
+        }
+        self.twice(&backends);
+        PoolConfig { name, backends: backends.into_iter().map(|(spec, _)| spec).collect() }
+    }
+
+    fn pool_word(
+        &mut self,
+        given: Option<Given>,
+        key: &str,
+        default: &str,
+        wrong: impl Fn(&str) -> Option<String>,
+    ) -> String {
+        let given = given.unwrap_or_else(|| Given::one(default, Origin::Default));
+        let text = given.texts.into_iter().next_back().map(|(text, _)| text).unwrap_or_default();
+        if let Some(words) = wrong(&text) {
+            self.problem(&given.origin, key, Some(text.clone()), words);
+        }
+        text
+    }
+
+    /// The same server twice would get a double share in silence; the same name twice could not be addressed.
+    fn twice(&mut self, backends: &[(BackendSpec, Origin)]) {
+        let mut seen: HashMap<(&str, String), Origin> = HashMap::new();
+        let mut found = Vec::new();
+        for (spec, origin) in backends {
+            let address = ("the address", spec.address.to_string());
+            let name = ("the name", spec.name.clone());
+            for (what, value) in [address, name] {
+                if let Some(first) = seen.get(&(what, value.clone())) {
+                    found.push((
+                        origin.clone(),
+                        value,
+                        format!("{what} is given twice, first by {first}; use weight for a larger share"),
+                    ));
+                    break;
+                }
+                seen.insert((what, value), origin.clone());
+            }
+        }
+        for (origin, value, words) in found {
+            self.refuse(&origin, "pool.backends", Some(value), words);
+        }
+    }
+
+    fn admin(&mut self) -> AdminConfig {
+        let (bind, port) = (self.address("admin.bind"), self.count("admin.port") as u16);
+        let file = self.raw.values.get("admin.token_file").cloned();
+        let token = match (self.raw.values.get("ADMIN_TOKEN").cloned(), file) {
+            (Some(given), _) => {
+                self.token(given.texts.first().map(|(text, _)| text.clone()), &given.origin, "ADMIN_TOKEN")
+            }
+            (None, Some(given)) => {
+                let path = given.texts.first().map(|(text, _)| text.clone()).unwrap_or_default();
+                match std::fs::read_to_string(&path) {
+                    Ok(text) => self.token(Some(text), &given.origin, "admin.token_file"),
+                    Err(error) => {
+                        let words = format!("cannot be read: {error}");
+                        self.refuse(&given.origin, "admin.token_file", Some(path), words);
+                        None
+                    }
+                }
+            }
+            (None, None) => None,
+        };
+        AdminConfig { bind, port, token: token.map_or(TokenSource::Made, TokenSource::Given) }
+    }
+
+    fn token(&mut self, text: Option<String>, origin: &Origin, key: &str) -> Option<String> {
+        let token = text.unwrap_or_default().trim().to_owned();
+        if token.len() < SHORTEST_TOKEN || !token.bytes().all(|b| b.is_ascii_graphic()) {
+            self.problem(origin, key, None, format!("the token must be at least {SHORTEST_TOKEN} visible characters"));
+            return None;
+        }
+        Some(token)
+    }
+
+    /// What only shows when values are seen together.
+    fn together(&mut self, config: &Config) {
+        if !config.admin.bind.is_loopback() && matches!(config.admin.token, TokenSource::Made) {
+            let (_, given) = self.given("admin.bind");
+            let words = "reaches beyond this machine and needs a token of yours: set ADMIN_TOKEN or ADMIN_TOKEN_FILE, \
+                         or bind to 127.0.0.1";
+            let value = given.texts.last().map(|(text, _)| text.clone());
+            self.refuse(&given.origin, "admin.bind", value, words);
+        }
+        if config.health.fast_interval > config.health.interval {
+            let (_, given) = self.given("health.fast_interval");
+            let words = "is longer than health.interval; expected at most as long";
+            self.refuse(&given.origin, "health.fast_interval", None, words);
+        }
+        let same = config.port != 0 && config.port == config.admin.port;
+        if same
+            && (config.bind == config.admin.bind || config.bind.is_unspecified() || config.admin.bind.is_unspecified())
+        {
+            let (_, given) = self.given("admin.port");
+            self.refuse(
+                &given.origin,
+                "admin.port",
+                Some(config.port.to_string()),
+                "is the proxy's port too; expected another",
+            );
+        }
+    }
+}
+
+fn is_log_filter(text: &str) -> bool {
+    !text.is_empty() && tracing_subscriber::EnvFilter::try_new(text).is_ok()
+}

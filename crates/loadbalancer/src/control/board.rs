@@ -1,0 +1,303 @@
+//! What is believed about each backend, and what happened lately. Owned by the control task; no I/O, no clock.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use lb_core::api::{AdminState, BackendState, EVENTS_KEPT, Event, EventKind, Health, ReasonCode};
+use lb_core::backend::{Backend, BackendId};
+use lb_core::health::{Failure, HealthPolicy, HealthState, Outcome};
+use lb_core::policy::Cursor;
+use lb_core::snapshot::{BackendView, PoolView, Snapshot};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::NotFound;
+use super::checker::{Checker, Order, Report};
+use crate::worker::{LiveFailure, Shared};
+
+/// Index of a pool, and of a backend in it.
+pub(super) type Place = (usize, usize);
+
+/// Everything that is believed.
+pub(super) struct Board {
+    pub pools: Vec<BoardPool>,
+    pub events: VecDeque<Event>,
+    pub generation: u64,
+    pub draining: bool,
+    changed: bool,
+    next_event: u64,
+}
+
+pub(super) struct BoardPool {
+    pub name: Arc<str>,
+    pub cursor: Arc<Cursor>,
+    pub entries: Vec<Entry>,
+}
+
+/// What is believed about one backend.
+pub(super) struct Entry {
+    pub backend: Arc<Backend>,
+    pub address: Option<SocketAddr>,
+    pub admin: AdminState,
+    pub health: HealthState,
+    /// Why its health is what it is.
+    pub health_code: ReasonCode,
+    pub health_words: String,
+    pub since_unix_ms: u64,
+    pub last: Option<LastCheck>,
+    pub next_unix_ms: Option<u64>,
+    pub passed: u64,
+    pub failed: u64,
+    checker: Checker,
+    next: Instant,
+}
+
+/// The last active check.
+pub(super) struct LastCheck {
+    pub unix_ms: u64,
+    pub passed: bool,
+    pub words: String,
+}
+
+impl Entry {
+    pub(super) fn state(&self) -> BackendState {
+        BackendState::of(self.admin, self.health.health())
+    }
+
+    /// Why it is in this state: code and words.
+    pub(super) fn reason(&self) -> (ReasonCode, String) {
+        let asked = match self.admin {
+            AdminState::Ready => return (self.health_code, self.health_words.clone()),
+            AdminState::Drain => "the operator asked it to drain",
+            AdminState::Maintenance => "the operator put it into maintenance; it is not checked",
+        };
+        let words = match (self.admin, self.health.health()) {
+            (AdminState::Drain, Health::Down) => format!("{asked}; checks fail: {}", self.health_words),
+            _ => asked.to_owned(),
+        };
+        (ReasonCode::Operator, words)
+    }
+
+    fn view(&self) -> BackendView {
+        let (reason_code, words) = self.reason();
+        BackendView {
+            backend: Arc::clone(&self.backend),
+            address: self.address,
+            admin: self.admin,
+            health: self.health.health(),
+            reason_code,
+            reason: words.into(),
+        }
+    }
+}
+
+impl Board {
+    /// All backends of the configuration, unknown, with their checkers running.
+    pub(super) fn new(shared: &Shared, reports: &mpsc::Sender<Report>, now_ms: u64) -> Self {
+        let config = &shared.config;
+        let now = Instant::now();
+        let entries = config.pool.backends.iter().enumerate().map(|(id, spec)| Entry {
+            checker: Checker::start(BackendId(id as u32), spec.address.clone(), config, now, reports.clone()),
+            backend: Backend::new(BackendId(id as u32), spec.clone(), config.workers),
+            address: None,
+            admin: AdminState::Ready,
+            health: HealthState::default(),
+            health_code: ReasonCode::NotCheckedYet,
+            health_words: "not checked yet".to_owned(),
+            since_unix_ms: now_ms,
+            last: None,
+            next_unix_ms: Some(now_ms),
+            passed: 0,
+            failed: 0,
+            next: now,
+        });
+        let pool =
+            BoardPool { name: config.pool.name.as_str().into(), cursor: Arc::default(), entries: entries.collect() };
+        Self {
+            pools: vec![pool],
+            events: VecDeque::new(),
+            generation: 0,
+            draining: false,
+            changed: true,
+            next_event: 1,
+        }
+    }
+
+    /// Whether every backend has had a first result.
+    pub(super) fn all_known(&self) -> bool {
+        self.pools.iter().flat_map(|pool| &pool.entries).all(|entry| entry.last.is_some())
+    }
+
+    /// The next snapshot, if what it shows has changed.
+    pub(super) fn take_snapshot(&mut self) -> Option<Snapshot> {
+        if !std::mem::take(&mut self.changed) {
+            return None;
+        }
+        self.generation += 1;
+        let pools = self.pools.iter().map(|pool| {
+            let views = pool.entries.iter().map(Entry::view).collect();
+            PoolView::new(Arc::clone(&pool.name), Arc::clone(&pool.cursor), views)
+        });
+        Some(Snapshot { generation: self.generation, pools: pools.collect() })
+    }
+
+    pub(super) fn event(&mut self, now_ms: u64, kind: EventKind, place: Option<Place>, message: String) {
+        let (pool, backend) = match place {
+            Some((pool, entry)) => {
+                let pool = &self.pools[pool];
+                (Some(pool.name.to_string()), Some(pool.entries[entry].backend.spec.name.clone()))
+            }
+            None => (None, None),
+        };
+        tracing::info!(kind = ?kind, pool, backend, "{message}");
+        if self.events.len() == EVENTS_KEPT {
+            self.events.pop_front();
+        }
+        self.events.push_back(Event { seq: self.next_event, unix_ms: now_ms, kind, pool, backend, message });
+        self.next_event += 1;
+    }
+
+    fn find(&self, id: BackendId) -> Option<Place> {
+        self.pools.iter().enumerate().find_map(|(p, pool)| {
+            let entry = pool.entries.iter().position(|entry| entry.backend.id == id)?;
+            Some((p, entry))
+        })
+    }
+
+    /// Takes in the result of a check, and says when the next one is due.
+    pub(super) fn take_report(&mut self, policy: &HealthPolicy, report: Report, now_ms: u64) {
+        let Some(place) = self.find(report.backend) else { return };
+        if let Some(message) = report.discovery {
+            self.event(now_ms, EventKind::Discovery, Some(place), message);
+        }
+        let entry = &mut self.pools[place.0].entries[place.1];
+        // A check that was under way when maintenance began says nothing that is wanted.
+        if entry.admin == AdminState::Maintenance {
+            return;
+        }
+        let passed = matches!(report.outcome, Outcome::Passed(_));
+        if let Some(address) = report.address.filter(|address| entry.address != Some(*address)) {
+            entry.address = Some(address);
+            self.changed = true;
+        }
+        let words = match &report.outcome {
+            Outcome::Passed(took) => format!("connected in {:.1} ms", took.as_secs_f64() * 1000.0),
+            Outcome::Failed(failure) => failure.words.clone(),
+        };
+        entry.last = Some(LastCheck { unix_ms: now_ms, passed, words });
+        *(if passed { &mut entry.passed } else { &mut entry.failed }) += 1;
+        self.judge(policy, place, report.outcome, "checks", now_ms);
+        let entry = &mut self.pools[place.0].entries[place.1];
+        let delay = entry.health.next_delay(policy, fastrand::f64());
+        entry.schedule(Instant::now() + delay, now_ms + delay.as_millis() as u64);
+    }
+
+    /// Takes in a failed connect of live traffic: it counts as much as a failed check, at once, and brings the next
+    /// check forward.
+    pub(super) fn take_live_failure(&mut self, policy: &HealthPolicy, live: LiveFailure, now_ms: u64) {
+        let Some(place) = self.find(live.backend) else { return };
+        // A request picked it before it was taken out: nothing new.
+        if self.pools[place.0].entries[place.1].health.health() != Health::Up {
+            return;
+        }
+        self.judge(policy, place, Outcome::Failed(live.failure), "connects of live requests", now_ms);
+        let entry = &mut self.pools[place.0].entries[place.1];
+        let soon = Instant::now() + entry.health.next_delay(policy, fastrand::f64()).min(policy.fast_interval);
+        if soon < entry.next && entry.admin != AdminState::Maintenance {
+            entry.schedule(soon, now_ms + policy.fast_interval.as_millis() as u64);
+        }
+    }
+
+    fn judge(&mut self, policy: &HealthPolicy, place: Place, outcome: Outcome, source: &str, now_ms: u64) {
+        let entry = &mut self.pools[place.0].entries[place.1];
+        let first = entry.last.is_none() || entry.health.health() == Health::Unknown;
+        let verdict = entry.health.record(policy, matches!(outcome, Outcome::Passed(_)));
+        let failure = match outcome {
+            Outcome::Passed(_) => None,
+            Outcome::Failed(failure) => Some(failure),
+        };
+        let Some(verdict) = verdict else {
+            // The cause of a lasting outage may change; what a page says follows.
+            if let (Some(Failure { code, words }), Health::Down) = (failure, entry.health.health())
+                && (entry.health_code, &entry.health_words) != (code, &words)
+            {
+                (entry.health_code, entry.health_words) = (code, words);
+                self.changed = true;
+            }
+            return;
+        };
+        let streak = entry.health.streak();
+        let message = match failure {
+            None if first => {
+                (entry.health_code, entry.health_words) = (ReasonCode::ChecksPass, "checks pass".to_owned());
+                "up: the first check passed".to_owned()
+            }
+            None => {
+                (entry.health_code, entry.health_words) = (ReasonCode::ChecksPass, "checks pass".to_owned());
+                format!("up: {streak} checks in a row passed")
+            }
+            Some(Failure { code, words }) => {
+                let message = if first {
+                    format!("down: {words} at the first check")
+                } else {
+                    format!("down: {words} ({streak} of {} {source} failed in a row)", policy.fall)
+                };
+                (entry.health_code, entry.health_words) = (code, words);
+                message
+            }
+        };
+        debug_assert!(verdict != Health::Unknown, "a result always decides");
+        entry.since_unix_ms = now_ms;
+        self.changed = true;
+        self.event(now_ms, EventKind::Health, Some(place), message);
+    }
+
+    /// Does what the operator asks. Asking for what is already so changes nothing and is no event.
+    pub(super) fn set_admin(
+        &mut self,
+        pool: &str,
+        backend: &str,
+        state: AdminState,
+        now_ms: u64,
+    ) -> Result<Place, NotFound> {
+        let found = self.pools.iter().position(|candidate| *candidate.name == *pool).ok_or_else(|| {
+            let names: Vec<&str> = self.pools.iter().map(|pool| &*pool.name).collect();
+            NotFound(format!("there is no pool {pool:?}; there is {}", names.join(", ")))
+        })?;
+        let entries = &mut self.pools[found].entries;
+        let Some(at) = entries.iter().position(|entry| entry.backend.spec.name == backend) else {
+            let names: Vec<&str> = entries.iter().take(20).map(|entry| entry.backend.spec.name.as_str()).collect();
+            return Err(NotFound(format!("pool {pool:?} has no backend {backend:?}; it has {}", names.join(", "))));
+        };
+        let entry = &mut entries[at];
+        let before = entry.admin;
+        if before == state {
+            return Ok((found, at));
+        }
+        entry.admin = state;
+        entry.since_unix_ms = now_ms;
+        if state == AdminState::Maintenance {
+            entry.checker.order(Order::Pause);
+            entry.next_unix_ms = None;
+        } else if before == AdminState::Maintenance {
+            // What was known is out of date: the next result decides at once, and it is asked for at once.
+            entry.health.reset();
+            entry.health_code = ReasonCode::NotCheckedYet;
+            entry.health_words = "back from maintenance; not checked yet".to_owned();
+            entry.schedule(Instant::now(), now_ms);
+        }
+        self.changed = true;
+        let message = format!("{} (was {})", state.as_str(), before.as_str());
+        self.event(now_ms, EventKind::Operator, Some((found, at)), message);
+        Ok((found, at))
+    }
+}
+
+impl Entry {
+    fn schedule(&mut self, at: Instant, unix_ms: u64) {
+        self.next = at;
+        self.next_unix_ms = Some(unix_ms);
+        self.checker.order(Order::CheckAt(at));
+    }
+}

@@ -1,0 +1,171 @@
+//! Active checks: one task per backend that resolves its name, connects, and reports. It decides nothing: the control
+//! task tells it when to check next.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use lb_core::api::ReasonCode;
+use lb_core::backend::{BackendId, HostPort};
+use lb_core::health::{Failure, Outcome};
+use lb_core::probe;
+use tokio::sync::{mpsc, watch};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::config::Config;
+
+/// What one check found.
+#[derive(Debug)]
+pub(super) struct Report {
+    pub backend: BackendId,
+    pub outcome: Outcome,
+    /// The address that took the connection, or the one to go on trying.
+    pub address: Option<SocketAddr>,
+    /// Something about its name that is worth telling.
+    pub discovery: Option<String>,
+}
+
+/// What the control task wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    CheckAt(Instant),
+    Pause,
+}
+
+/// A running checker; it ends when this is dropped.
+pub(super) struct Checker {
+    orders: watch::Sender<Order>,
+    task: AbortHandle,
+}
+
+impl Checker {
+    pub(super) fn start(
+        backend: BackendId,
+        address: HostPort,
+        config: &Config,
+        first: Instant,
+        reports: mpsc::Sender<Report>,
+    ) -> Self {
+        let (orders, receiver) = watch::channel(Order::CheckAt(first));
+        let names = Names::new(address, config.upstream.refresh, config.health.timeout);
+        let task = tokio::spawn(run(backend, names, config.health.timeout, receiver, reports)).abort_handle();
+        Self { orders, task }
+    }
+
+    pub(super) fn order(&self, order: Order) {
+        self.orders.send_replace(order);
+    }
+}
+
+impl Drop for Checker {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn run(
+    backend: BackendId,
+    mut names: Names,
+    limit: Duration,
+    mut orders: watch::Receiver<Order>,
+    reports: mpsc::Sender<Report>,
+) {
+    loop {
+        let order = *orders.borrow_and_update();
+        let changed = match order {
+            Order::Pause => orders.changed().await,
+            Order::CheckAt(at) => tokio::select! {
+                changed = orders.changed() => changed,
+                () = sleep_until(at) => {
+                    let report = check(backend, &mut names, limit).await;
+                    if reports.send(report).await.is_err() {
+                        return;
+                    }
+                    // The answer to a report is the next order.
+                    orders.changed().await
+                }
+            },
+        };
+        if changed.is_err() {
+            return;
+        }
+    }
+}
+
+async fn check(backend: BackendId, names: &mut Names, limit: Duration) -> Report {
+    let discovery = names.refresh().await;
+    let (outcome, address) = match names.failure() {
+        Some(failure) => (Outcome::Failed(failure), None),
+        None => probe::tcp(&names.addresses, limit).await,
+    };
+    Report { backend, outcome, address: address.or_else(|| names.addresses.first().copied()), discovery }
+}
+
+/// The addresses of one backend: fixed, or looked up again now and then. A look-up that fails keeps the last ones.
+struct Names {
+    name: HostPort,
+    addresses: Vec<SocketAddr>,
+    looked_up: Option<Instant>,
+    refresh: Duration,
+    limit: Duration,
+    problem: Option<String>,
+}
+
+impl Names {
+    fn new(name: HostPort, refresh: Duration, limit: Duration) -> Self {
+        let fixed = name.host.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, name.port));
+        let addresses = fixed.into_iter().collect();
+        Self { name, addresses, looked_up: None, refresh, limit, problem: None }
+    }
+
+    /// Why there is no address at all.
+    fn failure(&self) -> Option<Failure> {
+        let words = self.problem.clone().unwrap_or_else(|| "no address".to_owned());
+        self.addresses.is_empty().then_some(Failure { code: ReasonCode::NotResolved, words })
+    }
+
+    /// Looks the name up if that is due, and says what changed, in words.
+    async fn refresh(&mut self) -> Option<String> {
+        if self.name.host.parse::<IpAddr>().is_ok() {
+            return None;
+        }
+        // Without an address each check tries again.
+        let due = self.looked_up.is_none_or(|at| at.elapsed() >= self.refresh) || self.addresses.is_empty();
+        if !due {
+            return None;
+        }
+        let found = timeout(self.limit, look_up(&self.name)).await;
+        self.looked_up = Some(Instant::now());
+        let problem = match found {
+            Ok(Ok(addresses)) if !addresses.is_empty() => return self.take(addresses),
+            Ok(Ok(_)) => "the name has no address".to_owned(),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {:?}", self.limit),
+        };
+        let words = format!("{} cannot be resolved: {problem}", self.name.host);
+        let kept = if self.addresses.is_empty() { "it is tried again" } else { "the last addresses are kept" };
+        let news = self.problem.as_ref() != Some(&words);
+        self.problem = Some(words.clone());
+        news.then(|| format!("{words}; {kept}"))
+    }
+
+    /// Takes over the addresses that were found, and says what is new.
+    fn take(&mut self, addresses: Vec<SocketAddr>) -> Option<String> {
+        let recovered = self.problem.take().is_some();
+        if self.addresses == addresses {
+            return recovered.then(|| format!("{} can be resolved again", self.name.host));
+        }
+        let listed: Vec<String> = addresses.iter().take(4).map(ToString::to_string).collect();
+        let more = if addresses.len() > 4 { ", …" } else { "" };
+        self.addresses = addresses;
+        Some(format!("{} is {}{more}", self.name.host, listed.join(", ")))
+    }
+}
+
+/// The addresses of a name, IPv4 first, in an order that does not change from one look-up to the next.
+async fn look_up(name: &HostPort) -> std::io::Result<Vec<SocketAddr>> {
+    let mut addresses: Vec<SocketAddr> = tokio::net::lookup_host((name.host.as_str(), name.port)).await?.collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    Ok(addresses)
+}

@@ -1,0 +1,158 @@
+//! `/metrics`: every number in the Prometheus text format. Base units, a `_total` on counters, labels only from the
+//! configuration and from fixed sets, one 0/1 series per state name.
+
+use lb_core::api::BackendState;
+use lb_core::metrics::text::Page;
+use lb_core::metrics::{BackendTotals, FailureKind, LocalReply};
+
+use super::board::{Board, Entry};
+use super::figures::worker_totals;
+use crate::worker::Shared;
+
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// One backend's labels and numbers, read once for the whole page.
+struct Row<'a> {
+    pool: &'a str,
+    name: &'a str,
+    entry: &'a Entry,
+    totals: BackendTotals,
+}
+
+/// A family with one sample per backend: name, kind, help, value.
+type Simple<'a> = (&'a str, &'a str, &'a str, fn(&Row<'_>) -> u64);
+
+/// The whole page.
+pub(super) fn page(shared: &Shared, board: &Board) -> String {
+    let rows: Vec<Row<'_>> = board
+        .pools
+        .iter()
+        .flat_map(|pool| pool.entries.iter().map(move |entry| (&*pool.name, entry)))
+        .map(|(pool, entry)| Row { pool, name: &entry.backend.spec.name, totals: entry.backend.totals(), entry })
+        .collect();
+    let mut page = Page::default();
+    requests(&mut page, &rows);
+    timings(&mut page, &rows);
+    health(&mut page, &rows);
+    pools(&mut page, shared);
+    process(&mut page, shared, board);
+    page.finish()
+}
+
+fn requests(page: &mut Page, rows: &[Row<'_>]) {
+    page.family("lb_requests_total", "counter", "Requests answered by a backend, by class of the status.");
+    for row in rows {
+        for (class, count) in CLASSES.iter().zip(row.totals.responses) {
+            page.sample("lb_requests_total", &[("pool", row.pool), ("backend", row.name), ("class", class)], count);
+        }
+    }
+    page.family("lb_attempt_failures_total", "counter", "Attempts at a backend that broke, by where they broke.");
+    for row in rows {
+        for kind in FailureKind::ALL {
+            let labels = [("pool", row.pool), ("backend", row.name), ("kind", kind.as_str())];
+            page.sample("lb_attempt_failures_total", &labels, row.totals.failures[kind as usize]);
+        }
+    }
+    let each: [Simple<'_>; 5] = [
+        ("lb_retries_total", "counter", "Attempts that left this backend for another.", |row| row.totals.retries),
+        ("lb_in_flight", "gauge", "Requests under way.", |row| row.entry.backend.in_flight()),
+        ("lb_received_bytes_total", "counter", "Request body bytes sent to the backend.", |row| {
+            row.totals.received_bytes
+        }),
+        ("lb_sent_bytes_total", "counter", "Response body bytes taken from the backend.", |row| row.totals.sent_bytes),
+        ("lb_backend_connections_total", "counter", "Connections opened to the backend.", |row| row.totals.connections),
+    ];
+    for (name, kind, help, value) in each {
+        page.family(name, kind, help);
+        for row in rows {
+            page.sample(name, &[("pool", row.pool), ("backend", row.name)], value(row));
+        }
+    }
+}
+
+fn timings(page: &mut Page, rows: &[Row<'_>]) {
+    page.family("lb_connect_duration_seconds", "histogram", "Time to open a connection to the backend.");
+    for row in rows {
+        let labels = [("pool", row.pool), ("backend", row.name)];
+        page.histogram("lb_connect_duration_seconds", &labels, &row.totals.connect);
+    }
+    let help = "From the arrival of a request to the end of its response.";
+    page.family("lb_response_duration_seconds", "histogram", help);
+    for row in rows {
+        let labels = [("pool", row.pool), ("backend", row.name)];
+        page.histogram("lb_response_duration_seconds", &labels, &row.totals.response);
+    }
+}
+
+fn health(page: &mut Page, rows: &[Row<'_>]) {
+    page.family("lb_health_checks_total", "counter", "Active checks, by result.");
+    for row in rows {
+        for (result, count) in [("passed", row.entry.passed), ("failed", row.entry.failed)] {
+            let labels = [("pool", row.pool), ("backend", row.name), ("result", result)];
+            page.sample("lb_health_checks_total", &labels, count);
+        }
+    }
+    let help = "1 for the state the backend is in, 0 for the others; the reason is that of the current state.";
+    page.family("lb_backend_state", "gauge", help);
+    for row in rows {
+        for state in BackendState::ALL {
+            let is = row.entry.state() == state;
+            let reason = if is { row.entry.reason().0.as_str() } else { "" };
+            let labels = [("pool", row.pool), ("backend", row.name), ("state", state.as_str()), ("reason", reason)];
+            page.sample("lb_backend_state", &labels, u8::from(is));
+        }
+    }
+}
+
+fn pools(page: &mut Page, shared: &Shared) {
+    let snapshot = shared.snapshot.load();
+    page.family("lb_pool_backends", "gauge", "Backends of a pool, and how many of them take requests.");
+    for pool in &snapshot.pools {
+        for (which, count) in [("configured", pool.backends.len()), ("ready", pool.ready())] {
+            page.sample("lb_pool_backends", &[("pool", &pool.name), ("which", which)], count);
+        }
+    }
+    let workers = worker_totals(shared);
+    let help = "Replies that the balancer made itself, by reason; client_gone had nobody to reply to.";
+    page.family("lb_local_replies_total", "counter", help);
+    for kind in LocalReply::ALL {
+        let status = kind.status().to_string();
+        let labels = [("reason", kind.as_str()), ("status", status.as_str())];
+        page.sample("lb_local_replies_total", &labels, workers.local_replies[kind as usize]);
+    }
+    let each = [
+        ("lb_connections_accepted_total", "counter", "Client connections accepted.", workers.accepted),
+        ("lb_connections", "gauge", "Client connections open.", shared.connections() as u64),
+        (
+            "lb_responses_cut_by_client_total",
+            "counter",
+            "Responses the client did not stay for.",
+            workers.cut_by_client,
+        ),
+        ("lb_retries_refused_total", "counter", "Retries that the budget refused.", workers.retries_refused),
+        ("lb_panics_total", "counter", "Connections lost to a panic: please report.", workers.panics),
+    ];
+    for (name, kind, help, value) in each {
+        page.family(name, kind, help);
+        page.sample(name, &[], value);
+    }
+}
+
+fn process(page: &mut Page, shared: &Shared, board: &Board) {
+    page.family("lb_build_info", "gauge", "1, with the version as a label.");
+    page.sample("lb_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
+    page.family("lb_workers", "gauge", "Worker threads.");
+    page.sample("lb_workers", &[], shared.config.workers);
+    page.family("lb_snapshot_generation", "gauge", "Number of the snapshot requests are balanced by.");
+    page.sample("lb_snapshot_generation", &[], board.generation);
+    page.family("lb_draining", "gauge", "1 while the balancer shuts down.");
+    page.sample("lb_draining", &[], u8::from(board.draining));
+    let open = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+    page.family("process_open_fds", "gauge", "Open file descriptors.");
+    page.sample("process_open_fds", &[], open);
+    // /proc/self/statm: sizes in pages, the second is what is resident. Pages are 4 KiB on every platform we run on.
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages: u64 = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or_default();
+    page.family("process_resident_memory_bytes", "gauge", "Resident memory.");
+    page.sample("process_resident_memory_bytes", &[], pages * 4096);
+}

@@ -1,0 +1,148 @@
+//! Deadlines of client connections, kept by one coarse sweep per worker instead of a timer each.
+//!
+//! A connection waits for one thing at a time, so it has one [`Deadline`]: a moment and what it is about. Setting it
+//! is a store. Ten times a second the worker's sweep looks at all of them, marks those that have passed and wakes
+//! their connections. A timer per wait costs about a microsecond per request; this costs a few nanoseconds, and
+//! deadlines are up to [`SWEEP_INTERVAL`] late.
+//!
+//! Everything here belongs to one worker; no other thread sees it.
+
+use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
+use std::task::Waker;
+use std::time::Duration;
+
+use crate::clock::{Clock, Tick};
+
+/// How late a deadline may be noticed.
+pub(crate) const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What a connection is waiting for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waiting {
+    /// The first byte of a new connection; its time is that of the head.
+    FirstRequest,
+    /// The rest of a request head.
+    ClientHead,
+    /// The next request.
+    NextRequest,
+    /// A connection to a backend.
+    Connect,
+    /// The next piece of the request body, or for the backend to take one.
+    RequestBody,
+    /// The response head.
+    ResponseHead,
+    /// The next piece of the response body, or for the client to take one.
+    ResponseBody,
+}
+
+/// What one connection waits for, and until when.
+#[derive(Debug)]
+pub(crate) struct Deadline {
+    at: Cell<Tick>,
+    waiting: Cell<Waiting>,
+    expired: Cell<bool>,
+    waker: RefCell<Waker>,
+}
+
+impl Deadline {
+    /// Waits for `waiting` until `at`; whatever was waited for before is forgotten.
+    pub(crate) fn set(&self, waiting: Waiting, at: Tick) {
+        self.at.set(at);
+        self.waiting.set(waiting);
+        self.expired.set(false);
+    }
+
+    /// Waits for `waiting` now, until the same moment as before.
+    pub(crate) fn go_on(&self, waiting: Waiting) {
+        self.waiting.set(waiting);
+    }
+
+    pub(crate) fn waiting(&self) -> Waiting {
+        self.waiting.get()
+    }
+
+    /// Whether what was waited for did not come in time. Stays so until [`Self::set`].
+    pub(crate) fn expired(&self) -> bool {
+        self.expired.get()
+    }
+
+    /// Whom to wake; called at each poll of the connection, stores only a changed waker.
+    pub(crate) fn watch(&self, waker: &Waker) {
+        let mut stored = self.waker.borrow_mut();
+        if !stored.will_wake(waker) {
+            stored.clone_from(waker);
+        }
+    }
+
+    fn check(&self, now: Tick) {
+        if now >= self.at.get() && !self.expired.replace(true) {
+            self.waker.borrow().wake_by_ref();
+        }
+    }
+}
+
+/// All deadlines of a worker.
+#[derive(Debug, Default)]
+pub(crate) struct Sweep {
+    /// Entries of connections that are gone stay until the next sweep: at most a tenth of a second's connections.
+    entries: RefCell<Vec<Weak<Deadline>>>,
+}
+
+impl Sweep {
+    /// A deadline for a new connection.
+    pub(crate) fn enter(&self, waiting: Waiting, at: Tick) -> Rc<Deadline> {
+        let deadline = Rc::new(Deadline {
+            at: Cell::new(at),
+            waiting: Cell::new(waiting),
+            expired: Cell::new(false),
+            waker: RefCell::new(Waker::noop().clone()),
+        });
+        self.entries.borrow_mut().push(Rc::downgrade(&deadline));
+        deadline
+    }
+
+    /// Marks and wakes what has expired. When the worker drains, those that wait for a request without a byte of it
+    /// wait no longer than `idle_at_most` from now.
+    pub(crate) fn run(&self, clock: &Clock, idle_at_most: Option<Duration>) {
+        let now = clock.read();
+        self.entries.borrow_mut().retain(|entry| {
+            let Some(deadline) = entry.upgrade() else { return false };
+            if let Some(limit) = idle_at_most
+                && matches!(deadline.waiting.get(), Waiting::FirstRequest | Waiting::NextRequest)
+                && deadline.at.get() > now.plus(limit)
+            {
+                deadline.at.set(now.plus(limit));
+            }
+            deadline.check(now);
+            true
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_has_passed_expires_and_setting_starts_anew() {
+        let (clock, sweep) = (Clock::new(), Sweep::default());
+        let past = sweep.enter(Waiting::ClientHead, Tick::default());
+        let future = sweep.enter(Waiting::NextRequest, clock.read().plus(Duration::from_secs(3600)));
+        sweep.run(&clock, None);
+        assert!(past.expired() && !future.expired());
+        past.set(Waiting::Connect, clock.now().plus(Duration::from_secs(3600)));
+        assert!(!past.expired());
+        sweep.run(&clock, Some(Duration::ZERO));
+        sweep.run(&clock, Some(Duration::ZERO));
+        assert!(future.expired() && !past.expired(), "draining shortens only the wait for a next request");
+    }
+
+    #[test]
+    fn entries_of_closed_connections_go_away() {
+        let (clock, sweep) = (Clock::new(), Sweep::default());
+        drop(sweep.enter(Waiting::ClientHead, Tick::default()));
+        sweep.run(&clock, None);
+        assert!(sweep.entries.borrow().is_empty());
+    }
+}

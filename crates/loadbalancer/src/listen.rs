@@ -1,0 +1,149 @@
+//! Binding, accepting, and handing connections to workers.
+//!
+//! All workers accept from one socket, each through its own copy of it: one queue in the kernel, so that a shutdown
+//! can empty it completely (a socket per worker with SO_REUSEPORT resets what waits in its queue when it closes), and
+//! a port that is taken is noticed. Who accepts is whoever wakes first; a worker that already has more connections
+//! than another hands the new one over, so that long-lived connections spread evenly too.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+
+use crate::conn;
+use crate::worker::Worker;
+
+/// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn` (4096 by default).
+const BACKLOG: i32 = 4096;
+
+/// How many connections more than the least loaded worker one may have before it hands over.
+const SLACK: usize = 1;
+
+/// Pause after an accept that failed for want of descriptors or memory, so as not to spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A connection on its way to another worker.
+pub(crate) type Handed = (std::net::TcpStream, SocketAddr);
+
+/// Opens a listening socket. `::` takes IPv4 as well; where there is no IPv6, it means `0.0.0.0`.
+///
+/// # Errors
+/// The address is taken, not ours, or not allowed.
+pub(crate) fn bind(address: IpAddr, port: u16) -> io::Result<std::net::TcpListener> {
+    match open(SocketAddr::new(address, port)) {
+        Err(error) if address == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && no_ipv6(&error) => {
+            open(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port))
+        }
+        bound => bound,
+    }
+}
+
+fn open(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(!address.ip().is_unspecified())?;
+    }
+    // A restart must not wait for connections of the former process to leave TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    // Set here, it is inherited by every accepted socket: one system call less per connection.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// EAFNOSUPPORT or EADDRNOTAVAIL: IPv6 is not there.
+fn no_ipv6(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrNotAvailable
+        || error.kind() == io::ErrorKind::Unsupported
+        || error.raw_os_error() == Some(97)
+}
+
+/// Accepts until `stop`, then takes what the kernel has already queued, and closes the listener.
+pub(crate) async fn accept(
+    worker: &Rc<Worker>,
+    listener: TcpListener,
+    peers: &[mpsc::Sender<Handed>],
+    stop: impl Future<Output = ()>,
+) {
+    let mut stop = std::pin::pin!(stop);
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = &mut stop => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => dispatch(worker, stream, peer, peers),
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept; pausing");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    // Clients whose handshake is complete believe they are connected: they get an answer.
+    while let Some((stream, peer)) = accept_now(&listener) {
+        spawn(worker, stream, peer);
+    }
+}
+
+fn accept_now(listener: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
+    let (stream, peer) = socket2::SockRef::from(listener).accept().ok()?;
+    stream.set_nonblocking(true).ok()?;
+    Some((TcpStream::from_std(stream.into()).ok()?, peer.as_socket()?))
+}
+
+fn dispatch(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, peers: &[mpsc::Sender<Handed>]) {
+    let load = |id: usize| worker.shared.workers[id].connections.load(Ordering::Relaxed);
+    let least = (0..peers.len()).min_by_key(|id| load(*id)).unwrap_or(worker.id);
+    if least != worker.id
+        && load(worker.id) > load(least) + SLACK
+        && let Some(peers) = peers.get(least)
+        && let Ok(permit) = peers.try_reserve()
+    {
+        match stream.into_std() {
+            Ok(stream) => permit.send((stream, peer)),
+            Err(error) => tracing::warn!(%error, "connection lost while handing it over"),
+        }
+        return;
+    }
+    spawn(worker, stream, peer);
+}
+
+/// Serves a connection on this worker.
+pub(crate) fn spawn(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
+    let guard = Open::new(worker);
+    let worker = Rc::clone(worker);
+    tokio::task::spawn_local(async move {
+        let _guard = guard;
+        conn::serve(worker, stream, peer).await;
+    });
+}
+
+/// Counts a connection for as long as it lives, also when its task panics.
+struct Open(Rc<Worker>);
+
+impl Open {
+    fn new(worker: &Rc<Worker>) -> Self {
+        worker.slot().shard.accepted.add(1);
+        worker.slot().connections.fetch_add(1, Ordering::Relaxed);
+        Self(Rc::clone(worker))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let slot = self.0.slot();
+        slot.shard.closed.add(1);
+        slot.connections.fetch_sub(1, Ordering::Relaxed);
+        if std::thread::panicking() {
+            slot.shard.panics.add(1);
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! The response body on its way to the client: the backend's, streamed with backpressure (it is read only when the
+//! client's side asks for more), or a text of ours.
+//!
+//! At its end the backend connection goes back to the cache and the record is closed. If it breaks, it ends in an
+//! error, and hyper cuts the client's connection so that what was sent cannot look complete.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use lb_core::metrics::FailureKind;
+
+use super::record::Record;
+use crate::deadline::Waiting;
+use crate::upstream::{Exchange, ExchangeError, Progress};
+
+/// A response body.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a box would be an allocation per request; hyper keeps one body per connection"
+)]
+pub(crate) enum ProxyBody {
+    Upstream(Streaming),
+    Text(Bytes),
+    Done,
+}
+
+/// A backend's response body, and all that lives until its end.
+pub(crate) struct Streaming {
+    exchange: Exchange,
+    record: Record,
+    /// Request body bytes that were counted.
+    counted: u64,
+}
+
+impl ProxyBody {
+    /// The body of a response whose head has been read.
+    pub(super) fn streaming(exchange: Exchange, record: Record) -> Self {
+        let client = record.client();
+        client.wait_for(Waiting::ResponseBody, client.worker.shared.config.timeouts.body_stall);
+        let mut streaming = Streaming { exchange, record, counted: 0 };
+        streaming.count_request();
+        if streaming.exchange.is_through() {
+            streaming.finish();
+            return Self::Done;
+        }
+        Self::Upstream(streaming)
+    }
+
+    pub(super) fn text(text: String) -> Self {
+        Self::Text(text.into())
+    }
+}
+
+impl Streaming {
+    fn count_request(&mut self) {
+        let sent = self.exchange.outgoing.body_bytes;
+        if sent > self.counted {
+            self.record.sent_to_backend(sent - self.counted);
+            self.counted = sent;
+        }
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ExchangeError>>> {
+        let (exchange, client) = (&mut self.exchange, self.record.client());
+        let stall = client.worker.shared.config.timeouts.body_stall;
+        let frame = exchange.poll_body(cx, |progress| {
+            if progress != Progress::SentAll {
+                client.wait_for(Waiting::ResponseBody, stall);
+            }
+        });
+        let expired = client.expired();
+        self.count_request();
+        match &frame {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(data) = frame.data_ref() {
+                    self.record.sent_to_client(data.len() as u64);
+                }
+            }
+            Poll::Ready(Some(Err(error))) => self.record.failed(error.failure().unwrap_or(FailureKind::Body)),
+            Poll::Pending if expired => {
+                self.record.failed(FailureKind::Body);
+                let error = std::io::Error::new(std::io::ErrorKind::TimedOut, "the response body stood still");
+                return Poll::Ready(Some(Err(ExchangeError::Body(error))));
+            }
+            Poll::Ready(None) | Poll::Pending => {}
+        }
+        frame
+    }
+
+    /// Everything is through: the connection may serve another request.
+    fn finish(mut self) {
+        self.record.complete();
+        if let Some(connection) = self.exchange.into_connection() {
+            let (worker, backend) = (&self.record.client().worker, self.record.backend());
+            backend.idle.put(connection, worker.clock.now(), worker.shared.config.upstream.max_idle);
+        }
+    }
+}
+
+impl Body for ProxyBody {
+    type Data = Bytes;
+    type Error = ExchangeError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ExchangeError>>> {
+        match &mut *self {
+            Self::Done => Poll::Ready(None),
+            Self::Text(text) => {
+                let text = std::mem::take(text);
+                *self = Self::Done;
+                Poll::Ready(Some(Ok(Frame::data(text))))
+            }
+            Self::Upstream(streaming) => {
+                let frame = std::task::ready!(streaming.poll_frame(cx));
+                let through = match &frame {
+                    None => true,
+                    Some(Ok(_)) => streaming.exchange.is_through(),
+                    Some(Err(_)) => {
+                        *self = Self::Done;
+                        return Poll::Ready(frame);
+                    }
+                };
+                // The last piece ends it here and now: hyper need not ask again, and the connection is free at once.
+                if through && let Self::Upstream(streaming) = std::mem::replace(&mut *self, Self::Done) {
+                    streaming.finish();
+                }
+                Poll::Ready(frame)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, Self::Done)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Done => SizeHint::with_exact(0),
+            Self::Text(text) => SizeHint::with_exact(text.len() as u64),
+            Self::Upstream(streaming) => streaming.exchange.left().map_or_else(SizeHint::default, SizeHint::with_exact),
+        }
+    }
+}

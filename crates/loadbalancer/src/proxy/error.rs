@@ -1,0 +1,140 @@
+//! What a client is told when there is no response of a backend to give: one error type, one total mapping to a
+//! status, one reply that says what was tried, why it failed, and what to do.
+
+use std::fmt::Write as _;
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::request::Parts;
+use hyper::{Response, StatusCode};
+use lb_core::metrics::LocalReply;
+
+use super::body::ProxyBody;
+use super::request::{Outbound, describe};
+use super::response::close_when_draining;
+use crate::conn::Client;
+
+/// Why a request has no response of a backend. Whose fault it is stands beside each.
+#[derive(Debug)]
+pub(super) enum ProxyError {
+    /// Client: not a request that can be forwarded.
+    BadRequest(&'static str),
+    /// Client: CONNECT.
+    MethodNotAllowed,
+    /// Client: its body broke off or was invalid.
+    RequestBody(String),
+    /// Client: its body stood still.
+    RequestTimeout,
+    /// Ours: no pool for it.
+    NoRoute,
+    /// Ours: no backend in the pool may take it; says which there are and why each is out.
+    NoBackend(String),
+    /// Backend: no connection could be made; says what was tried.
+    ConnectFailed { tried: String, timed_out: bool },
+    /// Backend: closed before the response head; says what was tried.
+    UpstreamClosed(String),
+    /// Backend: no response head in time; says what was tried.
+    HeadTimeout(String),
+    /// Backend: not a response that can be forwarded; says what was tried.
+    BadResponse(String),
+}
+
+impl ProxyError {
+    /// The total mapping: what it is counted as, which fixes the status too.
+    fn kind(&self) -> LocalReply {
+        match self {
+            Self::BadRequest(_) | Self::RequestBody(_) => LocalReply::BadRequest,
+            Self::MethodNotAllowed => LocalReply::MethodNotAllowed,
+            Self::RequestTimeout => LocalReply::RequestTimeout,
+            Self::NoRoute => LocalReply::NoRoute,
+            Self::NoBackend(_) => LocalReply::NoBackend,
+            Self::ConnectFailed { timed_out: false, .. } => LocalReply::ConnectFailed,
+            Self::ConnectFailed { timed_out: true, .. } => LocalReply::ConnectTimeout,
+            Self::UpstreamClosed(_) => LocalReply::UpstreamClosed,
+            Self::HeadTimeout(_) => LocalReply::HeadTimeout,
+            Self::BadResponse(_) => LocalReply::BadResponse,
+        }
+    }
+
+    /// What is wrong, for anybody.
+    fn summary(&self) -> &'static str {
+        match self {
+            Self::BadRequest(why) => why,
+            Self::MethodNotAllowed => "CONNECT is not available here",
+            Self::RequestBody(_) => "the request body broke off or is not valid",
+            Self::RequestTimeout => "the request body did not come in time",
+            Self::NoRoute => "there is nothing configured for this request",
+            Self::NoBackend(_) => "no server is ready to take this request",
+            Self::ConnectFailed { .. } => "no server could be reached",
+            Self::UpstreamClosed(_) => "the server closed the connection before it answered",
+            Self::HeadTimeout(_) => "the server did not answer in time",
+            Self::BadResponse(_) => "the server's answer was not valid HTTP",
+        }
+    }
+
+    /// What was tried and why it failed, for the engineer on call.
+    fn detail(&self) -> &str {
+        match self {
+            Self::RequestBody(detail)
+            | Self::NoBackend(detail)
+            | Self::ConnectFailed { tried: detail, .. }
+            | Self::UpstreamClosed(detail)
+            | Self::HeadTimeout(detail)
+            | Self::BadResponse(detail) => detail,
+            Self::BadRequest(_) | Self::MethodNotAllowed | Self::RequestTimeout | Self::NoRoute => "",
+        }
+    }
+
+    /// Whether what the client sent leaves nothing to go on with.
+    fn ends_connection(&self) -> bool {
+        matches!(self, Self::BadRequest(_) | Self::RequestBody(_) | Self::RequestTimeout | Self::MethodNotAllowed)
+    }
+}
+
+/// The reply for `error`.
+pub(super) fn reply(
+    client: &Rc<Client>,
+    head: &Parts,
+    request: Option<&Outbound<'_>>,
+    error: &ProxyError,
+) -> Response<ProxyBody> {
+    let (worker, kind) = (&client.worker, error.kind());
+    worker.count_local(kind);
+    client.response_done();
+    let config = &worker.shared.config;
+    let status = StatusCode::from_u16(kind.status()).expect("the fixed set has valid statuses only");
+    let mut text = format!("{} {}: {}\n", status.as_u16(), status.canonical_reason().unwrap_or(""), error.summary());
+    let id = request.map(|request| request.request_id.as_bytes());
+    if config.explain_errors {
+        let _ = writeln!(text, "\nrequest: {}", describe(head));
+        text.push_str(error.detail());
+    }
+    if let Some(id) = id {
+        let _ = writeln!(text, "\nrequest id: {}", String::from_utf8_lossy(id));
+    }
+    let mut response = Response::new(ProxyBody::text(text));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    if let Some(id) = id.and_then(|id| HeaderValue::from_bytes(id).ok()) {
+        headers.insert("x-request-id", id);
+    }
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(RETRY_AFTER, HeaderValue::from(retry_after(config.health.fast_interval)));
+    }
+    if kind == LocalReply::MethodNotAllowed {
+        // RFC 9110 §15.5.6 wants the list; what a backend allows is its own business.
+        headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+    }
+    if error.ends_connection() {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    close_when_draining(client, headers);
+    response
+}
+
+/// A backend that comes back is seen within a check or two, and checks are fast while something changes.
+fn retry_after(fast_interval: Duration) -> u64 {
+    fast_interval.as_secs().max(1)
+}

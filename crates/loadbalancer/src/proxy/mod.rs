@@ -1,0 +1,42 @@
+//! The request path. [`call`] reads like the list of its stages; each stage is a file.
+//!
+//! Whatever is started here belongs to the client connection's own task: when the client goes away the future is
+//! dropped where it stands, and each piece undoes itself (the in-flight count in [`record`], the backend connection in
+//! [`Exchange`](crate::upstream::Exchange)).
+
+mod attempt;
+mod body;
+mod error;
+mod record;
+mod request;
+mod response;
+mod route;
+
+use std::rc::Rc;
+
+use hyper::body::Incoming;
+use hyper::{Request, Response};
+
+use crate::conn::Client;
+use crate::upstream::RequestBody;
+pub(crate) use body::ProxyBody;
+
+/// Answers one request: always with a response, ours if there is no other.
+pub(crate) async fn call(client: Rc<Client>, request: Request<Incoming>) -> Response<ProxyBody> {
+    let worker = &client.worker;
+    let arrived = worker.clock.now();
+    client.request_begins();
+    let (head, body) = request.into_parts();
+    let request = match request::Outbound::new(&client, &head) {
+        Ok(request) => request,
+        Err(error) => return error::reply(&client, &head, None, &error),
+    };
+    let view = worker.view();
+    let Some(pool) = route::pool(&view) else {
+        return error::reply(&client, &head, Some(&request), &error::ProxyError::NoRoute);
+    };
+    match attempt::run(&client, &pool, &request, RequestBody::new(body), arrived).await {
+        Ok(reached) => response::forward(&client, reached),
+        Err(error) => error::reply(&client, &head, Some(&request), &error),
+    }
+}

@@ -1,0 +1,54 @@
+//! Idle connections of one worker to one backend.
+//!
+//! Last in, first out: the connection used last is the one least likely to have been closed meanwhile, and the
+//! surplus of a busy minute grows old at the bottom and is purged.
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use super::UpstreamConn;
+use crate::clock::Tick;
+
+/// Idle connections, oldest first.
+#[derive(Debug, Default)]
+#[expect(clippy::vec_box, reason = "a connection moves in and out with each request: a pointer is cheaper to move")]
+pub(crate) struct ConnCache {
+    idle: RefCell<Vec<Box<UpstreamConn>>>,
+}
+
+impl ConnCache {
+    /// A connection that looks alive, or `None`. `for_sure` asks the kernel as well.
+    pub(crate) fn take(&self, for_sure: bool) -> Option<Box<UpstreamConn>> {
+        let mut idle = self.idle.borrow_mut();
+        while let Some(connection) = idle.pop() {
+            if connection.is_quiet() && (!for_sure || connection.is_quiet_for_sure()) {
+                return Some(connection);
+            }
+        }
+        None
+    }
+
+    /// Keeps a connection whose exchange is completely through. Beyond `most`, the oldest is closed.
+    pub(crate) fn put(&self, mut connection: Box<UpstreamConn>, now: Tick, most: usize) {
+        if most == 0 {
+            return;
+        }
+        connection.reused = true;
+        connection.idle_since = now;
+        let mut idle = self.idle.borrow_mut();
+        if idle.len() >= most {
+            idle.remove(0);
+        }
+        idle.push(connection);
+    }
+
+    /// Closes all.
+    pub(crate) fn clear(&self) {
+        self.idle.borrow_mut().clear();
+    }
+
+    /// Closes those that were idle for longer than `timeout`, and those that the backend closed.
+    pub(crate) fn purge(&self, now: Tick, timeout: Duration) {
+        self.idle.borrow_mut().retain(|connection| now.since(connection.idle_since) < timeout && connection.is_quiet());
+    }
+}

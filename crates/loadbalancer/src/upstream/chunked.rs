@@ -1,0 +1,248 @@
+//! The chunked coding of RFC 9112 §7.1, read strictly: sizes are 1 to 16 hex digits, lines end in CRLF, extensions
+//! are bounded and never forwarded, and nothing is repaired.
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+
+/// A size line with its extensions. An extension means nothing to us; more than this is an attack (RFC 9112 §7.1.1).
+const MOST_LINE_BYTES: usize = 1024;
+
+/// The trailer section.
+const MOST_TRAILER_BYTES: usize = 16 * 1024;
+const MOST_TRAILERS: usize = 64;
+
+/// Where in the coding the next byte stands.
+#[derive(Debug, Default)]
+enum State {
+    #[default]
+    Size,
+    Data(u64),
+    /// The CRLF behind a chunk's data.
+    DataEnd,
+    Trailers,
+    Done,
+}
+
+/// A decoder fed with whatever has arrived.
+#[derive(Debug, Default)]
+pub(super) struct ChunkDecoder {
+    state: State,
+}
+
+/// What came off the front.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Decoded {
+    /// More must arrive first.
+    NeedMore,
+    Data(Bytes),
+    /// The end, with the trailer section.
+    End(HeaderMap),
+}
+
+impl ChunkDecoder {
+    /// Takes the next piece off the front of `received`.
+    ///
+    /// # Errors
+    /// Why it is not valid.
+    pub(super) fn decode(&mut self, received: &mut BytesMut) -> Result<Decoded, &'static str> {
+        loop {
+            match self.state {
+                State::Size => {
+                    let Some(line) = take_line(received, MOST_LINE_BYTES)? else { return Ok(Decoded::NeedMore) };
+                    self.state = match chunk_size(&line)? {
+                        0 => State::Trailers,
+                        size => State::Data(size),
+                    };
+                }
+                State::Data(left) => {
+                    if received.is_empty() {
+                        return Ok(Decoded::NeedMore);
+                    }
+                    let here = usize::try_from(left).unwrap_or(usize::MAX).min(received.len());
+                    let left = left - here as u64;
+                    self.state = if left == 0 { State::DataEnd } else { State::Data(left) };
+                    return Ok(Decoded::Data(received.split_to(here).freeze()));
+                }
+                State::DataEnd => {
+                    if received.len() < 2 {
+                        return Ok(Decoded::NeedMore);
+                    }
+                    if received[..2] != *b"\r\n" {
+                        return Err("chunk data is not followed by CRLF");
+                    }
+                    received.advance(2);
+                    self.state = State::Size;
+                }
+                State::Trailers => {
+                    let Some(trailers) = take_trailers(received)? else { return Ok(Decoded::NeedMore) };
+                    self.state = State::Done;
+                    return Ok(Decoded::End(trailers));
+                }
+                State::Done => return Ok(Decoded::End(HeaderMap::new())),
+            }
+        }
+    }
+}
+
+/// A line without its CRLF, or `None` when it is not all there. A bare CR or LF is refused.
+fn take_line(received: &mut BytesMut, most: usize) -> Result<Option<BytesMut>, &'static str> {
+    let window = &received[..received.len().min(most + 2)];
+    match window.iter().position(|b| *b == b'\n') {
+        None if window.len() > most => Err("chunk line too long"),
+        None => Ok(None),
+        Some(at) if at == 0 || window[at - 1] != b'\r' => Err("bare LF in the chunked coding"),
+        Some(at) => {
+            let mut line = received.split_to(at + 1);
+            line.truncate(at - 1);
+            if line.contains(&b'\r') { Err("bare CR in the chunked coding") } else { Ok(Some(line)) }
+        }
+    }
+}
+
+/// RFC 9112 §7.1: 1*HEXDIG, then extensions behind `;` (§7.1.1), which are ignored. 16 digits cannot overflow.
+fn chunk_size(line: &[u8]) -> Result<u64, &'static str> {
+    let digits = line.iter().take_while(|b| b.is_ascii_hexdigit()).count();
+    if digits == 0 || digits > 16 {
+        return Err("invalid chunk size");
+    }
+    let rest = line[digits..].trim_ascii_start();
+    let visible = |b: &u8| *b == b'\t' || (b' '..=b'~').contains(b) || *b >= 0x80;
+    if !rest.is_empty() && (rest[0] != b';' || !rest.iter().all(visible)) {
+        return Err("invalid chunk extension");
+    }
+    let size = line[..digits]
+        .iter()
+        .fold(0_u64, |size, digit| size << 4 | u64::from(char::from(*digit).to_digit(16).unwrap_or_default()));
+    Ok(size)
+}
+
+/// The trailer section up to its empty line.
+fn take_trailers(received: &mut BytesMut) -> Result<Option<HeaderMap>, &'static str> {
+    if received.starts_with(b"\r\n") {
+        received.advance(2);
+        return Ok(Some(HeaderMap::new()));
+    }
+    let mut fields = [httparse::EMPTY_HEADER; MOST_TRAILERS];
+    let (length, trailers) = match httparse::parse_headers(received, &mut fields) {
+        Ok(httparse::Status::Complete((length, fields))) => {
+            let mut trailers = HeaderMap::with_capacity(fields.len());
+            for field in fields {
+                let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| "invalid trailer name")?;
+                // RFC 9110 §6.5.1: framing, routing and authentication have no place behind the body.
+                if may_trail(&name) {
+                    let value = HeaderValue::from_bytes(field.value).map_err(|_| "invalid trailer value")?;
+                    trailers.append(name, value);
+                }
+            }
+            (length, trailers)
+        }
+        Ok(httparse::Status::Partial) if received.len() > MOST_TRAILER_BYTES => return Err("trailers too large"),
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(_) => return Err("malformed trailers"),
+    };
+    received.advance(length);
+    Ok(Some(trailers))
+}
+
+/// Fields that may stand in a trailer section (RFC 9110 §6.5.1).
+pub(super) fn may_trail(name: &HeaderName) -> bool {
+    !super::is_hop_by_hop(name.as_str())
+        && !matches!(
+            name.as_str(),
+            "content-length"
+                | "content-type"
+                | "content-encoding"
+                | "content-range"
+                | "host"
+                | "trailer"
+                | "authorization"
+                | "www-authenticate"
+                | "set-cookie"
+                | "cache-control"
+                | "expect"
+                | "max-forwards"
+                | "range"
+                | "via"
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn decode(pieces: &[&[u8]]) -> Result<(Vec<u8>, Option<HeaderMap>, usize), &'static str> {
+        let (mut decoder, mut received, mut body) = (ChunkDecoder::default(), BytesMut::new(), Vec::new());
+        for piece in pieces {
+            received.extend_from_slice(piece);
+            loop {
+                match decoder.decode(&mut received)? {
+                    Decoded::NeedMore => break,
+                    Decoded::Data(data) => body.extend_from_slice(&data),
+                    Decoded::End(trailers) => return Ok((body, Some(trailers), received.len())),
+                }
+            }
+        }
+        Ok((body, None, received.len()))
+    }
+
+    #[test]
+    fn a_body_with_extension_and_trailer() {
+        let (body, trailers, left) =
+            decode(&[b"4;x=\"y\"\r\nwiki\r\n00A\r\n0123456789\r\n0\r\nX-Sum: 9\r\nContent-Length: 3\r\n\r\nnext"])
+                .unwrap();
+        assert_eq!((body.as_slice(), left), (&b"wiki0123456789"[..], 4));
+        let trailers = trailers.unwrap();
+        assert_eq!((trailers.len(), &trailers["x-sum"]), (1, &HeaderValue::from_static("9")));
+    }
+
+    #[test]
+    fn anything_else_is_refused() {
+        for wrong in [
+            &b"\r\n"[..],
+            b"g\r\n",
+            b"0x4\r\nwiki",
+            b"+4\r\n",
+            b"-4\r\n",
+            b" 4\r\n",
+            b"4_0\r\n",
+            b"4\nwiki",
+            b"4\r\rwiki\n",
+            b"11111111111111111\r\n",
+            b"4 x\r\n",
+            b"4;a\x01\r\n",
+            b"4\r\nwikiX\r\n",
+            b"4\r\nwiki\n0\r\n",
+            b"0\r\nBad Name: 1\r\n\r\n",
+        ] {
+            assert!(decode(&[wrong]).is_err(), "{:?}", String::from_utf8_lossy(wrong));
+        }
+        assert!(decode(&[&[b'1'; 2000][..]]).is_err());
+        assert!(decode(&[b"4;", &[b'x'; 2000][..]]).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn the_pieces_it_arrives_in_do_not_matter(
+            chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..50), 0..6),
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..10),
+        ) {
+            let mut wire = Vec::new();
+            for chunk in &chunks {
+                wire.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+                wire.extend_from_slice(chunk);
+                wire.extend_from_slice(b"\r\n");
+            }
+            wire.extend_from_slice(b"0\r\n\r\n");
+            let mut at: Vec<usize> = cuts.iter().map(|cut| cut.index(wire.len())).collect();
+            at.push(wire.len());
+            at.sort_unstable();
+            let mut from = 0;
+            let pieces: Vec<&[u8]> = at.iter().map(|to| { let piece = &wire[from..*to]; from = *to; piece }).collect();
+            let (body, trailers, left) = decode(&pieces).unwrap();
+            prop_assert_eq!(body, chunks.concat());
+            prop_assert!(trailers.is_some() && left == 0);
+        }
+    }
+}

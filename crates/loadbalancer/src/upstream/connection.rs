@@ -1,0 +1,114 @@
+//! A connection to a backend: the socket and its two buffers.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWrite};
+use tokio::net::TcpStream;
+
+use crate::clock::Tick;
+
+/// First read of a response: most heads with a small body fit, and an idle connection holds no more than this.
+const HEAD_READ: usize = 8 * 1024;
+
+/// Most that is read at once of a large body: enough that system calls do not count, small enough that a slow client
+/// holds little memory.
+const BODY_READ: usize = 128 * 1024;
+
+/// A connection to a backend.
+#[derive(Debug)]
+pub(crate) struct UpstreamConn {
+    stream: TcpStream,
+    /// Received and not yet used.
+    pub received: BytesMut,
+    /// To be sent.
+    pub unsent: BytesMut,
+    /// Whether it has carried an exchange before: only then can a close be a mere keep-alive timeout.
+    pub reused: bool,
+    /// When it became idle.
+    pub idle_since: Tick,
+}
+
+/// Opens a connection.
+///
+/// # Errors
+/// Those of `connect`.
+pub(crate) async fn connect(address: SocketAddr) -> io::Result<Box<UpstreamConn>> {
+    let stream = TcpStream::connect(address).await?;
+    // A request is written at once; waiting for more (Nagle) only adds delay.
+    stream.set_nodelay(true)?;
+    Ok(Box::new(UpstreamConn {
+        stream,
+        received: BytesMut::new(),
+        unsent: BytesMut::new(),
+        reused: false,
+        idle_since: Tick::default(),
+    }))
+}
+
+impl UpstreamConn {
+    /// Whether nothing has happened on it while it was idle. A close or stray bytes make it useless.
+    ///
+    /// # Race window
+    /// The backend may close between this look and our write. What follows is a reset before the response head, which
+    /// is sent again if the request allows it.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let mut byte = [0];
+        matches!(self.stream.try_read(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Asks the kernel itself, which knows of a close before the runtime does. One system call, worth it only for a
+    /// request that cannot be sent again.
+    pub(crate) fn is_quiet_for_sure(&self) -> bool {
+        let mut byte = [std::mem::MaybeUninit::uninit()];
+        let peeked = socket2::SockRef::from(&self.stream).peek(&mut byte);
+        matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Reads more into [`Self::received`]; 0 is the end. `expected` is how much is known to be coming.
+    pub(crate) fn poll_receive(&mut self, cx: &mut Context<'_>, expected: usize) -> Poll<io::Result<usize>> {
+        let room = self.received.capacity() - self.received.len();
+        let wanted = expected.clamp(HEAD_READ, BODY_READ);
+        if room < wanted.min(HEAD_READ / 2) || (wanted > HEAD_READ && room < wanted) {
+            self.received.reserve(wanted);
+        }
+        // The future holds no state of its own: making it anew at each poll is the documented use.
+        pin!(self.stream.read_buf(&mut self.received)).poll(cx)
+    }
+
+    /// Writes [`Self::unsent`], then `chunk`, then `tail`. Returns how much was written in all.
+    pub(crate) fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        chunk: &mut Bytes,
+        tail: &mut &'static [u8],
+    ) -> Poll<io::Result<usize>> {
+        let mut written = 0;
+        while !self.unsent.is_empty() || !chunk.is_empty() || !tail.is_empty() {
+            let stream = Pin::new(&mut self.stream);
+            let sent = if chunk.is_empty() && tail.is_empty() {
+                stream.poll_write(cx, &self.unsent)
+            } else {
+                let parts = [&self.unsent[..], &chunk[..], tail].map(io::IoSlice::new);
+                stream.poll_write_vectored(cx, &parts)
+            };
+            let mut sent = match sent {
+                Poll::Pending if written > 0 => return Poll::Ready(Ok(written)),
+                sent => ready!(sent)?,
+            };
+            if sent == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            written += sent;
+            for part in [&mut self.unsent as &mut dyn Buf, chunk, tail] {
+                let done = part.remaining().min(sent);
+                part.advance(done);
+                sent -= done;
+            }
+        }
+        Poll::Ready(Ok(written))
+    }
+}

@@ -1,0 +1,173 @@
+//! One request and its response on one connection.
+//!
+//! An exchange owns its connection. It goes back to the cache only through [`Exchange::into_connection`], which gives
+//! it out only when request and response are completely through and nothing is left in its buffer; dropped anywhere
+//! else, it is closed. So a future that is dropped at any `.await` cannot leave half an exchange behind.
+
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode};
+use http_body::Frame;
+
+use super::head::{BodyFraming, Parsed, parse};
+use super::send::cut_short;
+use super::{ExchangeError, Outgoing, UpstreamConn};
+
+/// Interim responses taken before the final one; more is a flood.
+const MOST_INTERIM: u32 = 8;
+
+/// A request under way on a connection.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    connection: Box<UpstreamConn>,
+    pub outgoing: Outgoing,
+    sending: Sending,
+    framing: BodyFraming,
+    keep_alive: bool,
+    interim: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sending {
+    UnderWay,
+    Through,
+    /// The backend does not take the rest. It may have answered early, so reading goes on.
+    Broken,
+}
+
+/// What the exchange is waiting for, and that it got on; for deadlines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// A piece of the request was sent.
+    Sent,
+    /// All of the request was sent.
+    SentAll,
+    /// A piece of the response body came.
+    Received,
+}
+
+impl Exchange {
+    /// An exchange whose request head stands in the connection's `unsent`.
+    pub(crate) fn new(connection: Box<UpstreamConn>, outgoing: Outgoing) -> Self {
+        let (sending, framing) = (Sending::UnderWay, BodyFraming::None);
+        Self { connection, outgoing, sending, framing, keep_alive: false, interim: 0 }
+    }
+
+    /// Whose fault it is that nothing moves any more: while the request is being sent and the kernel has taken all
+    /// that came from the client, the client's; else the backend's.
+    pub(crate) fn stalled(&self) -> ExchangeError {
+        if self.sending == Sending::UnderWay && self.outgoing.is_waiting_for_client(&self.connection) {
+            ExchangeError::ClientStalled
+        } else {
+            ExchangeError::HeadTimeout
+        }
+    }
+
+    /// Whether the connection had carried an exchange before.
+    pub(crate) fn reused(&self) -> bool {
+        self.connection.reused
+    }
+
+    /// Sends the request and reads the response head, at the same time: a backend may answer before it has read all.
+    pub(crate) fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        method: &Method,
+        mut progress: impl FnMut(Progress),
+    ) -> Poll<Result<(StatusCode, HeaderMap), ExchangeError>> {
+        let broken = self.poll_sending(cx, &mut progress)?;
+        loop {
+            if !self.connection.received.is_empty() {
+                match parse(&mut self.connection.received, method).map_err(ExchangeError::Bad)? {
+                    Parsed::Partial => {}
+                    Parsed::Interim => {
+                        self.interim += 1;
+                        if self.interim > MOST_INTERIM {
+                            return Poll::Ready(Err(ExchangeError::Bad("too many interim responses")));
+                        }
+                        continue;
+                    }
+                    Parsed::Final(head) => {
+                        self.keep_alive = head.keep_alive;
+                        self.framing = head.framing;
+                        return Poll::Ready(Ok((head.status, head.headers)));
+                    }
+                }
+            }
+            match self.connection.poll_receive(cx, 0) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(0)) => {
+                    return Poll::Ready(Err(ExchangeError::Closed(broken.unwrap_or_else(cut_short))));
+                }
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(ExchangeError::Closed(error))),
+            }
+        }
+    }
+
+    /// The next piece of the response body; the rest of the request is sent along the way.
+    pub(crate) fn poll_body(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut progress: impl FnMut(Progress),
+    ) -> Poll<Option<Result<Frame<Bytes>, ExchangeError>>> {
+        if self.poll_sending(cx, &mut progress).is_err() {
+            // The client broke off its own request. Its response is cut too.
+            return Poll::Ready(Some(Err(ExchangeError::Body(cut_short()))));
+        }
+        let frame = self.framing.poll_frame(cx, &mut self.connection);
+        if let Poll::Ready(Some(Ok(_))) = &frame {
+            progress(Progress::Received);
+        }
+        frame
+    }
+
+    /// Whether the response body is complete.
+    pub(crate) fn is_through(&self) -> bool {
+        self.framing.is_through()
+    }
+
+    /// How many bytes of the response body are still to come, if that is known.
+    pub(crate) fn left(&self) -> Option<u64> {
+        match self.framing {
+            BodyFraming::None => Some(0),
+            BodyFraming::Length(left) => Some(left),
+            BodyFraming::Chunked(_) | BodyFraming::Close => None,
+        }
+    }
+
+    /// The connection, if another exchange may follow on it: both sides through, kept alive, nothing left over
+    /// (RFC 9112 §9.3; stray bytes would be taken for the next response).
+    pub(crate) fn into_connection(self) -> Option<Box<UpstreamConn>> {
+        let clean = self.keep_alive
+            && self.is_through()
+            && self.sending == Sending::Through
+            && self.connection.received.is_empty();
+        clean.then_some(self.connection)
+    }
+
+    /// Sends on. An error is the client's; the backend's is returned as `Ok(Some)`, once.
+    fn poll_sending(
+        &mut self,
+        cx: &mut Context<'_>,
+        progress: &mut impl FnMut(Progress),
+    ) -> Result<Option<std::io::Error>, ExchangeError> {
+        if self.sending != Sending::UnderWay {
+            return Ok(None);
+        }
+        match self.outgoing.poll_send(cx, &mut self.connection, || progress(Progress::Sent)) {
+            Poll::Pending => Ok(None),
+            Poll::Ready(Ok(())) => {
+                self.sending = Sending::Through;
+                progress(Progress::SentAll);
+                Ok(None)
+            }
+            Poll::Ready(Err(ExchangeError::Closed(error))) => {
+                self.sending = Sending::Broken;
+                Ok(Some(error))
+            }
+            Poll::Ready(Err(error)) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! The HTTP/1.1 exchange with a backend: one head written from the parsed request ([`encode`]), the request body sent
+//! ([`send`]), one head read ([`head`]), the response body read ([`body`], [`chunked`]), and the connection kept for
+//! the next one ([`cache`]) or closed. [`exchange`] puts them together.
+//!
+//! It is run inline by the task of the client's connection: no second task, no channel, and exact knowledge of what
+//! was sent, which is what decides about a retry.
+//!
+//! What does not live here: which backend, how often, and what a client is told (`proxy`).
+
+mod body;
+mod cache;
+mod chunked;
+mod connection;
+mod encode;
+mod exchange;
+mod head;
+mod send;
+
+use std::io;
+
+use lb_core::metrics::FailureKind;
+
+pub(crate) use cache::ConnCache;
+pub(crate) use connection::{UpstreamConn, connect};
+pub(crate) use encode::{Forwarding, Framing, is_hop_by_hop, write_head};
+pub(crate) use exchange::{Exchange, Progress};
+pub(crate) use send::{Outgoing, RequestBody};
+
+/// Why an exchange broke.
+#[derive(Debug)]
+pub(crate) enum ExchangeError {
+    /// The client's fault: its body broke off, or was not valid.
+    ClientBody(hyper::Error),
+    /// The client's fault: its body stood still.
+    ClientStalled,
+    /// The backend closed or reset the connection before the response head.
+    Closed(io::Error),
+    /// The backend did not take the request body in time, or sent no response head in time.
+    HeadTimeout,
+    /// The backend's response is not HTTP that can be forwarded; says why.
+    Bad(&'static str),
+    /// The backend closed or reset the connection inside the response body, or let it stand still.
+    Body(io::Error),
+}
+
+impl ExchangeError {
+    /// How it is counted at the backend; `None` when the backend is not at fault.
+    pub(crate) fn failure(&self) -> Option<FailureKind> {
+        match self {
+            Self::ClientBody(_) | Self::ClientStalled => None,
+            Self::Closed(_) => Some(FailureKind::Closed),
+            Self::HeadTimeout => Some(FailureKind::HeadTimeout),
+            Self::Bad(_) => Some(FailureKind::BadResponse),
+            Self::Body(_) => Some(FailureKind::Body),
+        }
+    }
+}
+
+impl std::fmt::Display for ExchangeError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::ClientBody(error) => write!(f, "the request body broke off: {error}"),
+            Self::ClientStalled => f.write_str("the request body stood still"),
+            Self::Closed(error) => write!(f, "the connection closed before the response head: {error}"),
+            Self::HeadTimeout => f.write_str("no response head in time"),
+            Self::Bad(why) => write!(f, "not a response that can be forwarded: {why}"),
+            Self::Body(error) => write!(f, "the response body broke off: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for ExchangeError {}

@@ -1,0 +1,224 @@
+//! The request body on its way to the backend, and what is kept of it so that it can be sent again.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http_body::{Body, Frame};
+use hyper::body::Incoming;
+
+use super::chunked::may_trail;
+use super::encode::Framing;
+use super::{ExchangeError, UpstreamConn};
+
+/// Most of a body that is kept for a second try: Pingora's and linkerd's bound.
+const MOST_KEPT: usize = 64 * 1024;
+
+/// The client's request body. What has been taken out of it is kept, up to [`MOST_KEPT`], until it is known that no
+/// second try is needed.
+#[derive(Debug)]
+pub(crate) struct RequestBody {
+    incoming: Incoming,
+    ended: bool,
+    /// Pieces taken out so far; shared with what is being sent, not copied.
+    kept: Vec<Bytes>,
+    kept_bytes: usize,
+    /// More was taken out than is kept, or trailers were: it cannot be sent again.
+    lost: bool,
+    /// How many of `kept` the current try has sent.
+    replayed: usize,
+}
+
+impl RequestBody {
+    pub(crate) fn new(incoming: Incoming) -> Self {
+        let ended = incoming.is_end_stream();
+        Self { incoming, ended, kept: Vec::new(), kept_bytes: 0, lost: false, replayed: 0 }
+    }
+
+    /// How it is delimited; asked before anything is taken out of it.
+    pub(crate) fn framing(&self, announced: bool) -> Framing {
+        match self.incoming.size_hint().exact() {
+            // RFC 9110 §8.6: `Content-Length: 0` is passed on if the client said so (a POST without a body).
+            Some(0) if !announced => Framing::None,
+            Some(length) => Framing::Length(length),
+            None => Framing::Chunked,
+        }
+    }
+
+    /// Whether it can be sent once more from the start.
+    pub(crate) fn is_replayable(&self) -> bool {
+        !self.lost
+    }
+
+    /// Starts again from the beginning.
+    pub(crate) fn rewind(&mut self) {
+        debug_assert!(self.is_replayable(), "rewound what was lost");
+        self.replayed = 0;
+    }
+
+    /// There will be no second try: nothing more is kept.
+    fn forget(&mut self) {
+        self.lost = true;
+        self.kept = Vec::new();
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        if let Some(piece) = self.kept.get(self.replayed) {
+            self.replayed += 1;
+            return Poll::Ready(Some(Ok(Frame::data(piece.clone()))));
+        }
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
+        match &frame {
+            Some(Ok(frame)) => match frame.data_ref() {
+                Some(data) if !self.lost && self.kept_bytes + data.len() <= MOST_KEPT => {
+                    self.kept.push(data.clone());
+                    self.kept_bytes += data.len();
+                    self.replayed += 1;
+                }
+                Some(_) if self.lost => {}
+                _ => self.forget(),
+            },
+            Some(Err(_)) => self.lost = true,
+            None => self.ended = true,
+        }
+        Poll::Ready(frame)
+    }
+}
+
+/// A request on its way: its head stands in the connection's buffer, its body follows.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    pub body: RequestBody,
+    framing: Framing,
+    /// With `Framing::Length`: how much may still come.
+    left: u64,
+    chunk: Bytes,
+    tail: &'static [u8],
+    ended: bool,
+    /// Bytes of head and body that the kernel took.
+    pub written: u64,
+    /// Bytes of the body alone.
+    pub body_bytes: u64,
+}
+
+impl Outgoing {
+    pub(crate) fn new(body: RequestBody, framing: Framing) -> Self {
+        let left = if let Framing::Length(length) = framing { length } else { 0 };
+        let ended = matches!(framing, Framing::None | Framing::Length(0));
+        Self { body, framing, left, chunk: Bytes::new(), tail: b"", ended, written: 0, body_bytes: 0 }
+    }
+
+    /// Sends on. `Ready(Ok)` when head and body are through; `progress` is called after each write.
+    pub(super) fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        connection: &mut UpstreamConn,
+        mut progress: impl FnMut(),
+    ) -> Poll<Result<(), ExchangeError>> {
+        loop {
+            // The body is asked first, so that a small one leaves in the same write as its head.
+            let starved =
+                !self.ended && self.chunk.is_empty() && self.tail.is_empty() && self.poll_chunk(cx, connection)?;
+            let written = connection.poll_send(cx, &mut self.chunk, &mut self.tail);
+            match written.map_err(ExchangeError::Closed)? {
+                Poll::Ready(0) => {}
+                Poll::Ready(written) => {
+                    self.written += written as u64;
+                    progress();
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+            let flushed = connection.unsent.is_empty() && self.chunk.is_empty() && self.tail.is_empty();
+            match (flushed, self.ended, starved) {
+                (true, true, _) => return Poll::Ready(Ok(())),
+                // Waiting for the client: its task is this one, so its waker is too.
+                (true, false, true) => return Poll::Pending,
+                _ => {}
+            }
+        }
+    }
+
+    /// Whether everything that came so far is sent, and more must come.
+    pub(super) fn is_waiting_for_client(&self, connection: &UpstreamConn) -> bool {
+        !self.ended && self.chunk.is_empty() && self.tail.is_empty() && connection.unsent.is_empty()
+    }
+
+    /// Takes the next piece of the body over; says whether there is none yet.
+    fn poll_chunk(&mut self, cx: &mut Context<'_>, connection: &mut UpstreamConn) -> Result<bool, ExchangeError> {
+        let frame = match self.body.poll_frame(cx) {
+            Poll::Pending => return Ok(true),
+            Poll::Ready(frame) => frame.transpose().map_err(ExchangeError::ClientBody)?,
+        };
+        match frame.map(Frame::into_data) {
+            Some(Ok(data)) => self.put_chunk(data, connection),
+            Some(Err(frame)) => {
+                let trailers = frame.into_trailers().unwrap_or_default();
+                self.put_end(connection, &trailers);
+            }
+            None => self.put_end(connection, &http::HeaderMap::new()),
+        }
+        Ok(false)
+    }
+
+    fn put_chunk(&mut self, data: Bytes, connection: &mut UpstreamConn) {
+        if data.is_empty() {
+            return;
+        }
+        self.body_bytes += data.len() as u64;
+        if self.framing == Framing::Chunked {
+            put_hex(&mut connection.unsent, data.len());
+            self.tail = b"\r\n";
+        } else {
+            // hyper yields exactly the announced length or an error, never more.
+            self.left = self.left.saturating_sub(data.len() as u64);
+            self.ended = self.left == 0;
+        }
+        self.chunk = data;
+    }
+
+    fn put_end(&mut self, connection: &mut UpstreamConn, trailers: &http::HeaderMap) {
+        self.ended = true;
+        if self.framing != Framing::Chunked {
+            return;
+        }
+        connection.unsent.put_slice(b"0\r\n");
+        for (name, value) in trailers.iter().filter(|(name, _)| may_trail(name)) {
+            for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+                connection.unsent.put_slice(part);
+            }
+        }
+        connection.unsent.put_slice(b"\r\n");
+    }
+}
+
+/// A chunk's size line (RFC 9112 §7.1).
+fn put_hex(out: &mut BytesMut, number: usize) {
+    let digits = (usize::BITS - number.leading_zeros()).div_ceil(4).max(1);
+    for digit in (0..digits).rev() {
+        out.put_u8(b"0123456789abcdef"[(number >> (4 * digit)) & 0xf]);
+    }
+    out.put_slice(b"\r\n");
+}
+
+/// A body that ended before its announced length would leave the backend waiting.
+pub(super) fn cut_short() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "closed before the end")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn size_lines_are_hexadecimal() {
+        for number in [1, 9, 15, 16, 255, 4096, 65_536, usize::MAX] {
+            let mut out = BytesMut::new();
+            put_hex(&mut out, number);
+            assert_eq!(out, format!("{number:x}\r\n").as_bytes());
+        }
+    }
+}

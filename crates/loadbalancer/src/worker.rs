@@ -1,0 +1,194 @@
+//! One worker: everything that belongs to one thread of the data plane, and its view of what all threads share.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use crossbeam_utils::CachePadded;
+use http::HeaderValue;
+use lb_core::backend::{Backend, BackendId};
+use lb_core::health::Failure;
+use lb_core::metrics::{BackendShard, LocalReply, WorkerShard};
+use lb_core::retry::{RetryBudget, RetryPolicy};
+use lb_core::snapshot::Snapshot;
+use tokio::sync::mpsc;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::deadline::Sweep;
+use crate::upstream::ConnCache;
+
+/// A connect failure of live traffic, on its way to the control task.
+#[derive(Debug)]
+pub(crate) struct LiveFailure {
+    pub backend: BackendId,
+    pub failure: Failure,
+}
+
+/// What all workers and the control task share.
+pub(crate) struct Shared {
+    pub config: Config,
+    /// Written by the control task only.
+    pub snapshot: ArcSwap<Snapshot>,
+    /// The generation of `snapshot`; tells workers cheaply that there is a new one. Written by the control task after
+    /// the swap (release), read by workers (acquire), so a worker that sees it also sees the snapshot.
+    pub generation: AtomicU64,
+    /// Bounded. A failure that finds it full is dropped: those before it already say the same.
+    pub live_failures: mpsc::Sender<LiveFailure>,
+    pub workers: Box<[CachePadded<WorkerSlot>]>,
+    /// `Via`, made once: as a field for responses, as text for requests.
+    pub via: HeaderValue,
+    pub via_text: String,
+}
+
+/// What one worker shows to the others.
+#[derive(Default)]
+pub(crate) struct WorkerSlot {
+    pub shard: WorkerShard,
+    /// Client connections it serves; written by itself, read by acceptors that look for the least loaded worker.
+    pub connections: AtomicUsize,
+    /// Counts sweeps; the watchdog looks whether it moves.
+    pub heartbeat: AtomicU64,
+}
+
+/// A worker's own state. No other thread sees it, so cells suffice. No borrow is held across an `.await`.
+pub(crate) struct Worker {
+    pub id: usize,
+    pub shared: Arc<Shared>,
+    pub clock: Clock,
+    pub sweep: Sweep,
+    pub budget: RefCell<RetryBudget>,
+    pub draining: Cell<bool>,
+    rng: RefCell<fastrand::Rng>,
+    view: RefCell<Rc<View>>,
+}
+
+/// A snapshot with what this worker keeps for each of its backends.
+pub(crate) struct View {
+    pub snapshot: Arc<Snapshot>,
+    /// In the order of the snapshot's pools and backends.
+    pub pools: Vec<Vec<Rc<LocalBackend>>>,
+}
+
+/// What one worker keeps for one backend, across snapshots.
+pub(crate) struct LocalBackend {
+    pub backend: Arc<Backend>,
+    pub address: Cell<Option<SocketAddr>>,
+    pub idle: ConnCache,
+    worker: usize,
+}
+
+impl Shared {
+    /// The state before the control task has published a first snapshot.
+    pub(crate) fn new(config: Config, live_failures: mpsc::Sender<LiveFailure>) -> Arc<Self> {
+        let via_text = format!("1.1 {}", config.via);
+        Arc::new(Self {
+            snapshot: ArcSwap::default(),
+            generation: AtomicU64::new(0),
+            live_failures,
+            workers: (0..config.workers).map(|_| CachePadded::default()).collect(),
+            via: HeaderValue::from_str(&via_text).unwrap_or_else(|_| HeaderValue::from_static("1.1 loadbalancer")),
+            via_text,
+            config,
+        })
+    }
+
+    /// Client connections that are being served now.
+    pub(crate) fn connections(&self) -> usize {
+        self.workers.iter().map(|worker| worker.connections.load(Ordering::Relaxed)).sum()
+    }
+}
+
+impl LocalBackend {
+    /// This worker's numbers about it.
+    pub(crate) fn shard(&self) -> &BackendShard {
+        self.backend.shard(self.worker)
+    }
+}
+
+impl Worker {
+    pub(crate) fn new(id: usize, shared: Arc<Shared>) -> Rc<Self> {
+        let clock = Clock::new();
+        let retry = &shared.config.retry;
+        // Each worker gets its share of the reserve, but enough for a backend that dies under it.
+        let reserve = (retry.reserve / shared.config.workers as u32).max(retry.reserve.min(10));
+        let policy = RetryPolicy { percent: retry.percent, reserve };
+        let budget = RetryBudget::new(policy, clock.read().as_ms());
+        let view = Rc::new(View { snapshot: Arc::default(), pools: Vec::new() });
+        Rc::new(Self {
+            id,
+            clock,
+            sweep: Sweep::default(),
+            budget: RefCell::new(budget),
+            draining: Cell::new(false),
+            rng: RefCell::new(fastrand::Rng::new()),
+            view: RefCell::new(view),
+            shared,
+        })
+    }
+
+    pub(crate) fn slot(&self) -> &WorkerSlot {
+        &self.shared.workers[self.id]
+    }
+
+    /// A number for identifiers; nothing secret hangs on it.
+    pub(crate) fn random(&self) -> u128 {
+        self.rng.borrow_mut().u128(..)
+    }
+
+    pub(crate) fn count_local(&self, reply: LocalReply) {
+        self.slot().shard.local_replies[reply as usize].add(1);
+    }
+
+    /// The newest snapshot. One atomic load unless it has changed.
+    pub(crate) fn view(&self) -> Rc<View> {
+        let newest = self.shared.generation.load(Ordering::Acquire);
+        if self.view.borrow().snapshot.generation < newest {
+            self.renew();
+        }
+        Rc::clone(&self.view.borrow())
+    }
+
+    /// Takes over a new snapshot: backends are kept by id, idle connections to what left rotation or moved are closed.
+    fn renew(&self) {
+        let snapshot = self.shared.snapshot.load_full();
+        let former = self.view.borrow();
+        let known: HashMap<BackendId, &Rc<LocalBackend>> =
+            former.pools.iter().flatten().map(|local| (local.backend.id, local)).collect();
+        let pools = snapshot.pools.iter().map(|pool| {
+            pool.backends.iter().map(|view| match known.get(&view.backend.id) {
+                Some(local) => {
+                    if local.address.replace(view.address) != view.address || !view.in_rotation() {
+                        local.idle.clear();
+                    }
+                    Rc::clone(local)
+                }
+                None => Rc::new(LocalBackend {
+                    backend: Arc::clone(&view.backend),
+                    address: Cell::new(view.address),
+                    idle: ConnCache::default(),
+                    worker: self.id,
+                }),
+            })
+        });
+        let pools = pools.map(Iterator::collect).collect();
+        drop(known);
+        drop(former);
+        self.view.replace(Rc::new(View { snapshot, pools }));
+    }
+
+    /// What the sweep does: deadlines, idle connections to backends, a sign of life.
+    pub(crate) fn sweep(&self, idle_at_most: Option<Duration>) {
+        self.sweep.run(&self.clock, idle_at_most);
+        let (view, now) = (self.view(), self.clock.now());
+        for local in view.pools.iter().flatten() {
+            local.idle.purge(now, self.shared.config.upstream.idle_timeout);
+        }
+        self.slot().heartbeat.fetch_add(1, Ordering::Relaxed);
+    }
+}
