@@ -31,6 +31,9 @@ const WORKS: [Work; 2] = [
     Work { name: "16 KiB reply, 64 connections", path: "/large", bytes: 16 << 10, connections: 64 },
 ];
 
+/// Load average of a machine that nobody else uses; a build just before leaves about this much.
+const QUIET: f64 = 1.0;
+
 /// Options of `bench`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -70,6 +73,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     if contenders.contains(&Contender::Loadbalancer) {
         build(&workspace)?;
     }
+    if let Some(warning) = std::fs::read_to_string("/proc/loadavg").ok().and_then(|text| busy(&text)) {
+        say(&warning);
+    }
     let series = measure(args, &contenders, &workspace.release(), cores)?;
     println!("{}", report::table(&series, args.rounds, args.seconds));
     for contender in contenders {
@@ -79,6 +85,14 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
         write_json(path, &series)?;
     }
     Ok(())
+}
+
+/// A warning when others use the cores that are to be measured.
+fn busy(loadavg: &str) -> Option<String> {
+    let last_minute: f64 = loadavg.split(' ').next()?.parse().ok()?;
+    (last_minute > QUIET).then(|| {
+        format!("warning: this machine is busy (load average {last_minute}): compare nothing until it is quiet")
+    })
 }
 
 fn build(workspace: &Workspace) -> Result<(), Error> {
@@ -128,4 +142,15 @@ fn progress(round: u32, rounds: u32, contender: Contender, work: Work, sample: &
 fn write_json(path: &Path, series: &[Series]) -> Result<(), Error> {
     std::fs::write(path, format!("{:#}\n", report::json(series)))
         .map_err(|e| Error::Failed(format!("cannot write {}: {e}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_machine_is_warned_of() {
+        assert_eq!(busy("0.35 2.19 1.45 1/300 4242\n"), None);
+        assert!(busy("3.21 2.19 1.45 1/300 4242\n").is_some_and(|warning| warning.contains("3.21")));
+    }
 }
