@@ -52,7 +52,7 @@ fn units_say_what_the_programs_rely_on() {
         assert!(seconds(one("TimeoutStopSec")) > drain_s, "{program}: systemd must wait longer than the drain");
         assert!(seconds(one("WatchdogSec")) > 0, "{program}");
         assert_eq!(one("NoNewPrivileges"), "yes", "{program}");
-        for capabilities in [one("CapabilityBoundingSet"), unit.get("AmbientCapabilities").map_or("", |all| &all[0])] {
+        for capabilities in [one("CapabilityBoundingSet"), unit.get("AmbientCapabilities").map_or("", |all| all[0])] {
             assert!(["", "CAP_NET_BIND_SERVICE"].contains(&capabilities), "{program}: {capabilities}");
         }
     }
