@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod browser;
+mod dashboard;
 mod demo;
+mod loadbalancer;
 mod readme;
 mod server;
 mod systemd;

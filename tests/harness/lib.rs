@@ -1,9 +1,11 @@
 //! What the end-to-end tests are made of: the real programs as processes ([`program`]), plain HTTP requests
-//! ([`http`]) and raw bytes ([`raw`]).
+//! ([`http`]), raw bytes ([`raw`]), scripted backends ([`origin`]) and closed-loop load ([`load`]).
 //!
 //! Nothing here knows what is being tested. Everything is bounded in time, uses port 0, and ends what it started.
 
 pub mod http;
+pub mod load;
+pub mod origin;
 pub mod program;
 pub mod raw;
 
@@ -16,13 +18,21 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 ///
 /// # Panics
 /// When it never does, naming `what`.
-pub async fn eventually<T>(what: &str, mut check: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
+pub async fn eventually<T>(what: &str, check: impl AsyncFnMut() -> Option<T>) -> T {
+    eventually_within(PATIENCE, what, check).await
+}
+
+/// As [`eventually`], with a patience of its own.
+///
+/// # Panics
+/// When it never does, naming `what`.
+pub async fn eventually_within<T>(patience: Duration, what: &str, mut check: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = tokio::time::Instant::now() + patience;
     loop {
         if let Some(value) = check().await {
             return value;
         }
-        assert!(tokio::time::Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        assert!(tokio::time::Instant::now() < deadline, "not within {patience:?}: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

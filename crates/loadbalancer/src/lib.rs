@@ -25,7 +25,7 @@ mod upstream;
 mod worker;
 
 use std::fmt;
-use std::io;
+use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -156,7 +156,8 @@ async fn first_checks(control: &Control, limit: Duration) {
 /// Says on all channels that it serves: one line for machines, one for people, and systemd.
 fn announce(shared: &Shared, address: SocketAddr, admin: SocketAddr, token: &Token) {
     let (proxy, admin) = (reachable(address), reachable(admin));
-    println!("ready loadbalancer proxy=http://{proxy} admin=http://{admin}");
+    // Nobody may be reading; that is no reason not to serve.
+    let _ = writeln!(io::stdout(), "ready loadbalancer proxy=http://{proxy} admin=http://{admin}");
     let backends = shared.config.pool.backends.len();
     tracing::info!(
         proxy = %address, admin = %admin, workers = shared.config.workers, backends,

@@ -12,7 +12,12 @@ pub fn init(config: &LogConfig) {
     let filter = EnvFilter::try_new(filter.as_deref().unwrap_or(&config.filter))
         .unwrap_or_else(|_| EnvFilter::new(&config.filter));
     let terminal = std::io::stderr().is_terminal();
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        // Its own complaint about a log line that cannot be written would go to the same place, and panic there.
+        .log_internal_errors(false);
     let json = match config.format {
         LogFormat::Auto => !terminal,
         LogFormat::Text => false,

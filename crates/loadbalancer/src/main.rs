@@ -1,5 +1,6 @@
 //! Parses, initialises, runs.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -24,11 +25,11 @@ fn main() -> ExitCode {
     let config = match parsed {
         Ok(Command::Run(config)) => *config,
         Ok(Command::Checked(path)) => {
-            println!("{}: the configuration is good", path.display());
+            let _ = writeln!(std::io::stdout(), "{}: the configuration is good", path.display());
             return ExitCode::SUCCESS;
         }
         Err(error) => {
-            eprint!("loadbalancer: {error}");
+            let _ = write!(std::io::stderr(), "loadbalancer: {error}");
             return ExitCode::from(error.exit_code());
         }
     };
@@ -51,6 +52,6 @@ fn main() -> ExitCode {
 }
 
 fn fail(words: &str, code: u8) -> ExitCode {
-    eprintln!("loadbalancer: {words}");
+    let _ = writeln!(std::io::stderr(), "loadbalancer: {words}");
     ExitCode::from(code)
 }

@@ -1,0 +1,203 @@
+//! The exchange with a backend, against scripted ones that no well-behaved server would be.
+
+use e2e::http::request;
+use e2e::origin::Origin;
+use e2e::raw;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::*;
+
+/// A balancer before one backend that answers every request with `answer` and keeps the connection if `keep`.
+async fn before(answer: &'static [u8], keep: bool) -> (Origin, Balancer) {
+    let origin = Origin::answering(answer, keep).await;
+    let balancer = Balancer::start(&[origin.address()], &["--workers", "1"]).await;
+    (origin, balancer)
+}
+
+#[tokio::test]
+async fn every_framing_of_a_body_is_understood() {
+    for (answer, keep, expected) in [
+        (&b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"[..], true, "hello"),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2;x=1\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n", true, "hello"),
+        (b"HTTP/1.1 200 OK\r\n\r\nhello", false, "hello"),
+        (b"HTTP/1.0 200 OK\r\ncontent-length: 5\r\n\r\nhello", false, "hello"),
+        (b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", true, ""),
+    ] {
+        let (_origin, balancer) = before(answer, keep).await;
+        for _ in 0..2 {
+            let got = balancer.get("/").await;
+            assert_eq!((got.status.as_u16(), got.text().as_str()), (200, expected));
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_http_is_a_502_with_its_reason_and_the_connection_is_not_used_again() {
+    for (answer, why) in [
+        (&b"SSH-2.0-OpenSSH_9.2\r\n\r\n"[..], "malformed head"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 5\r\n\r\nhello", "more than one Content-Length"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\nhello", "both"),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n", "other than chunked"),
+    ] {
+        let (origin, balancer) = before(answer, true).await;
+        for _ in 0..2 {
+            let got = balancer.get("/").await;
+            assert_eq!(got.status.as_u16(), 502, "{why}");
+            assert!(got.text().contains(why), "{}", got.text());
+            assert!(got.text().contains(&origin.address()), "{}", got.text());
+        }
+        assert_eq!((origin.requests(), origin.connections()), (2, 2), "{why}");
+    }
+}
+
+#[tokio::test]
+async fn bytes_after_a_response_never_reach_the_next_client() {
+    let (origin, balancer) =
+        before(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nokHTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil", true)
+            .await;
+    for _ in 0..3 {
+        assert_eq!(balancer.get("/").await.text(), "ok");
+    }
+    assert_eq!(origin.connections(), 3);
+}
+
+#[tokio::test]
+async fn a_cut_response_never_looks_complete() {
+    for answer in [
+        &b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\npart"[..],
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\npart\r\n",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\npart\r\nzz\r\n",
+    ] {
+        let (_origin, balancer) = before(answer, false).await;
+        let received = raw::exchange(balancer.port(), b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        assert!(received.starts_with("HTTP/1.1 200"), "{received}");
+        assert!(!received.contains("\r\n0\r\n") && !received.ends_with("\r\n\r\n"), "{received}");
+        let length = received.split("\r\n\r\n").nth(1).unwrap().len();
+        assert!(length < 100, "{received}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_before_the_whole_request_is_passed_on_at_once() {
+    let (origin, balancer) = before(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno", false).await;
+    let mut client = raw::connect(balancer.port()).await;
+    client.write_all(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\nstart").await.unwrap();
+    let head = raw::read_head(&mut client).await;
+    assert!(head.starts_with("HTTP/1.1 403"), "{head}");
+    assert_eq!(origin.requests(), 1);
+}
+
+#[tokio::test]
+async fn a_chunked_request_is_forwarded_chunk_by_chunk_with_its_trailers() {
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let origin = Origin::start(move |seen, mut stream| {
+        let tell = tell.clone();
+        async move {
+            let mut body = seen.rest;
+            while !body.ends_with(b"\r\n\r\n") {
+                if stream.read_buf(&mut body).await.unwrap_or(0) == 0 {
+                    return None;
+                }
+            }
+            let _ = tell.send((seen.head, String::from_utf8_lossy(&body).into_owned()));
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.ok()?;
+            Some(stream)
+        }
+    })
+    .await;
+    let balancer = Balancer::start(&[origin.address()], &[]).await;
+    let mut client = raw::connect(balancer.port()).await;
+    client.write_all(b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n").await.unwrap();
+    client.write_all(b"0a;ext=1\r\n0123456789\r\n0\r\nx-sum: 7\r\ncontent-length: 5\r\n\r\n").await.unwrap();
+    let answer = raw::read_head(&mut client).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let (head, body) = told.recv().await.unwrap();
+    assert!(head.contains("transfer-encoding: chunked\r\n") && !head.contains("content-length"), "{head}");
+    assert!(body.contains("a\r\n0123456789\r\n") && body.ends_with("0\r\nx-sum: 7\r\n\r\n"), "{body:?}");
+}
+
+#[tokio::test]
+async fn garbage_and_wrong_hosts_get_400_and_a_closed_connection() {
+    let (origin, balancer) = before(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", true).await;
+    for wrong in [
+        &b"garbage\r\n\r\n"[..],
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: a@b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: \r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost : a\r\n\r\n",
+        b"GET * HTTP/1.1\r\nhost: a\r\n\r\n",
+    ] {
+        let received = raw::exchange(balancer.port(), wrong).await;
+        assert!(received.starts_with("HTTP/1.1 400 "), "{:?}: {received}", String::from_utf8_lossy(wrong));
+    }
+    let refused = raw::exchange(balancer.port(), b"CONNECT a:1 HTTP/1.1\r\nhost: a:1\r\n\r\n").await;
+    assert!(refused.starts_with("HTTP/1.1 405 "), "{refused}");
+    assert_eq!(origin.requests(), 0);
+}
+
+#[tokio::test]
+async fn an_absolute_target_names_the_host_and_old_clients_need_none() {
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let origin = Origin::start(move |seen, mut stream| {
+        let _ = tell.send(seen.head);
+        async move {
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.ok()?;
+            Some(stream)
+        }
+    })
+    .await;
+    let balancer = Balancer::start(&[origin.address()], &[]).await;
+    let close = "connection: close\r\n\r\n";
+    raw::exchange(balancer.port(), format!("GET http://a.example/x HTTP/1.1\r\nhost: b\r\n{close}").as_bytes()).await;
+    let head = told.recv().await.unwrap();
+    assert!(head.starts_with("GET /x HTTP/1.1\r\nhost: a.example\r\n"), "{head}");
+    let received = raw::exchange(balancer.port(), b"GET /y HTTP/1.0\r\n\r\n").await;
+    assert!(received.starts_with("HTTP/1.0 200") || received.starts_with("HTTP/1.1 200"), "{received}");
+    let head = told.recv().await.unwrap();
+    assert!(head.starts_with(&format!("GET /y HTTP/1.1\r\nhost: {}\r\n", origin.address())), "{head}");
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_takes_its_request_with_it() {
+    let (gone, mut left) = tokio::sync::mpsc::unbounded_channel();
+    let origin = Origin::start(move |_, mut stream| {
+        let gone = gone.clone();
+        async move {
+            // Never answers; says when the balancer hangs up.
+            let _ = stream.read(&mut [0]).await;
+            let _ = gone.send(());
+            None
+        }
+    })
+    .await;
+    let balancer = Balancer::start(&[origin.address()], &[]).await;
+    let mut client = raw::connect(balancer.port()).await;
+    client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    e2e::eventually("the request is at the backend", async || (origin.requests() == 1).then_some(())).await;
+    assert_eq!(balancer.status().await["traffic"]["in_flight"], 1);
+    drop(client);
+    tokio::time::timeout(std::time::Duration::from_secs(1), left.recv()).await.expect("cancelled within a second");
+    e2e::eventually("nothing is in flight", async || {
+        (balancer.status().await["traffic"]["in_flight"] == 0).then_some(())
+    })
+    .await;
+    let metrics = http::get(balancer.admin_port(), "/metrics").await.text();
+    assert!(metrics.contains("lb_local_replies_total{reason=\"client_gone\",status=\"499\"} 1"), "{metrics}");
+}
+
+#[tokio::test]
+async fn a_post_whose_connection_breaks_is_not_sent_twice() {
+    let origin = Origin::hanging_up().await;
+    let other = Origin::hanging_up().await;
+    let balancer = Balancer::start(&[origin.address(), other.address()], &[]).await;
+    let answer = http::send(balancer.port(), request(Method::POST, "/", &[], "pay")).await;
+    assert_eq!(answer.status.as_u16(), 502);
+    assert_eq!(origin.requests() + other.requests(), 1);
+    // A PUT may be: idempotent, and its body is small enough to be kept. Twice in all, on two backends.
+    let answer = http::send(balancer.port(), request(Method::PUT, "/", &[], "same")).await;
+    assert_eq!(answer.status.as_u16(), 502);
+    assert_eq!(origin.requests() + other.requests(), 3);
+    assert!(answer.text().contains(&origin.address()) && answer.text().contains(&other.address()), "{}", answer.text());
+}
