@@ -70,10 +70,10 @@ async fn a_cut_response_never_looks_complete() {
     ] {
         let (_origin, balancer) = before(answer, false).await;
         let received = raw::exchange(balancer.port(), b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
-        assert!(received.starts_with("HTTP/1.1 200"), "{received}");
+        // If it breaks before anything has left, the head may be missing too; never is there a whole answer.
+        assert!(received.is_empty() || received.starts_with("HTTP/1.1 200"), "{received}");
         assert!(!received.contains("\r\n0\r\n") && !received.ends_with("\r\n\r\n"), "{received}");
-        let length = received.split("\r\n\r\n").nth(1).unwrap().len();
-        assert!(length < 100, "{received}");
+        assert!(received.split("\r\n\r\n").nth(1).is_none_or(|body| body.len() < 100), "{received}");
     }
 }
 

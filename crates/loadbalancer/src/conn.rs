@@ -18,7 +18,7 @@ use hyper::server::conn::http1::{Builder, Connection};
 use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::TokioIo;
 use lb_core::metrics::LocalReply;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::deadline::{Deadline, Waiting};
@@ -28,6 +28,10 @@ use crate::worker::Worker;
 /// hyper's read buffer, and with it the most that a request head may take; the rest of the head's limits follow with
 /// the strict checks at the door.
 const MOST_BUFFERED: usize = 64 * 1024;
+
+/// How long, and for how many reads, a refused client's bytes are still taken.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_READS: usize = 64;
 
 /// The one reply that is made without hyper: there is no request to reply to yet.
 const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-type: text/plain\r\n\
@@ -129,17 +133,37 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAdd
     let served = poll_fn(|cx| poll_connection(Pin::new(&mut connection), &client, cx)).await;
     match served {
         Ok(()) => {}
-        Err(Broken::Hyper(error)) if error.is_parse() => client.worker.count_local(LocalReply::BadRequest),
+        Err(Broken::Hyper(error)) if error.is_parse() => {
+            client.worker.count_local(LocalReply::BadRequest);
+            linger(connection.into_parts().io.into_inner().stream).await;
+        }
         Err(Broken::Hyper(error)) => tracing::trace!(%error, client = %client.address, "connection ended"),
         Err(Broken::TooSlow(waiting)) => {
             tracing::debug!(?waiting, client = %client.address, "connection closed: too slow");
             if waiting == Waiting::ClientHead {
                 client.worker.count_local(LocalReply::RequestTimeout);
+                let stream = connection.into_parts().io.into_inner().stream;
                 // Best effort: the socket's buffer is empty unless the client is up to something.
-                let _ = connection.into_parts().io.inner().stream.try_write(REQUEST_TIMEOUT);
+                let _ = stream.try_write(REQUEST_TIMEOUT);
+                linger(stream).await;
             }
         }
     }
+}
+
+/// Closes our side and takes what the client still sends, for a moment: a close with bytes unread would reset the
+/// connection, and the client would lose the reply that was just written (RFC 9112 §9.6).
+async fn linger(mut stream: TcpStream) {
+    let discard = async {
+        let mut scratch = [0; 1024];
+        let _ = stream.shutdown().await;
+        for _ in 0..LINGER_READS {
+            if !matches!(stream.read(&mut scratch).await, Ok(1..)) {
+                return;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(LINGER, discard).await;
 }
 
 /// Why a connection was ended from our side.

@@ -53,8 +53,15 @@ impl Tried {
 /// The position in a pool's rotation. One per pool, shared by all workers and carried over every change of the pool,
 /// so that the order is exactly A, B, C across all of them and a change does not start again at A. On a cache line of
 /// its own. Relaxed: the value itself is all there is.
+///
+/// Retries have a position of their own. If they took turns of the first one, a failing backend beside one healthy one
+/// would get every request first (each request takes two turns, so the next begins where the last began), and a local
+/// step to the next entry would give the failing backend's neighbour a double share.
 #[derive(Debug, Default)]
-pub struct Cursor(CachePadded<AtomicU64>);
+pub struct Cursor {
+    first: CachePadded<AtomicU64>,
+    retry: CachePadded<AtomicU64>,
+}
 
 /// Chooses among a fixed set of backends.
 pub trait Policy: Send + Sync {

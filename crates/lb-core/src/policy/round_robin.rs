@@ -10,7 +10,7 @@
 
 use std::cmp::{Ordering as Order, Reverse};
 use std::collections::BinaryHeap;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Cursor, Policy, Slot, Tried};
 
@@ -37,27 +37,28 @@ impl RoundRobin {
         &self.table
     }
 
-    fn next(&self, cursor: &Cursor) -> Slot {
-        let at = cursor.0.fetch_add(1, Ordering::Relaxed) % self.table.len() as u64;
+    fn next(&self, position: &AtomicU64) -> Slot {
+        let at = position.fetch_add(1, Ordering::Relaxed) % self.table.len() as u64;
         self.table[at as usize]
     }
 }
 
 impl Policy for RoundRobin {
-    /// A slot that was already tried costs another turn of the shared cursor: stepping to the next entry locally
-    /// would give that entry's backend a double share while its neighbour fails.
     fn pick(&self, cursor: &Cursor, tried: &Tried) -> Option<Slot> {
         if self.table.is_empty() {
             return None;
         }
+        if tried.is_empty() {
+            return Some(self.next(&cursor.first));
+        }
         for _ in 0..=tried.len() {
-            let slot = self.next(cursor);
+            let slot = self.next(&cursor.retry);
             if !tried.contains(slot) {
                 return Some(slot);
             }
         }
-        // Other workers move the cursor too, so it may hit tried slots again and again; a scan ends the search.
-        let start = (cursor.0.load(Ordering::Relaxed) % self.table.len() as u64) as usize;
+        // A weighted table, or other workers' retries, may hit tried slots again and again; a scan ends the search.
+        let start = (cursor.retry.load(Ordering::Relaxed) % self.table.len() as u64) as usize;
         let (before, after) = self.table.split_at(start);
         after.iter().chain(before).copied().find(|slot| !tried.contains(*slot))
     }

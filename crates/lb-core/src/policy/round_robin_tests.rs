@@ -94,10 +94,26 @@ fn a_tried_backend_does_not_double_its_neighbours_share() {
 }
 
 #[test]
+fn a_failing_backend_beside_a_healthy_one_gets_half_of_the_first_attempts() {
+    let policy = RoundRobin::new(slots(&[1, 1]));
+    let cursor = Cursor::default();
+    let mut tried = Tried::default();
+    tried.insert(0);
+    let mut failed = 0;
+    for _ in 0..1000 {
+        if policy.pick(&cursor, &Tried::default()) == Some(0) {
+            failed += 1;
+            assert_eq!(policy.pick(&cursor, &tried), Some(1));
+        }
+    }
+    assert_eq!(failed, 500);
+}
+
+#[test]
 fn the_cursor_may_wrap() {
     let policy = RoundRobin::new(slots(&[1, 1, 1]));
     let cursor = Cursor::default();
-    cursor.0.store(u64::MAX - 5, Ordering::Relaxed);
+    cursor.first.store(u64::MAX - 5, Ordering::Relaxed);
     let mut counts = [0_i32; 3];
     for _ in 0..30 {
         counts[usize::from(policy.pick(&cursor, &Tried::default()).unwrap())] += 1;
@@ -152,7 +168,8 @@ proptest! {
     ) {
         let policy = RoundRobin::new(slots(&weights));
         let cursor = Cursor::default();
-        cursor.0.store(start, Ordering::Relaxed);
+        cursor.first.store(start, Ordering::Relaxed);
+        cursor.retry.store(start, Ordering::Relaxed);
         let mut set = Tried::default();
         for slot in &tried {
             if !set.contains(*slot) {

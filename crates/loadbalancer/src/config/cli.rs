@@ -38,6 +38,8 @@ pub fn command() -> Command {
         .about(ABOUT)
         .after_help(AFTER)
         .max_term_width(110)
+        // A script that adds a flag to a command line that has it already means the last one.
+        .args_override_self(true)
         .subcommand(check)
         .arg(config);
     for option in OPTIONS.iter().filter(|option| option.flag.is_some() || option.variable.is_some()) {
