@@ -12,7 +12,7 @@ import { header } from './view/header.js';
 import { pools } from './view/pools.js';
 import { announcer, toasts } from './view/toasts.js';
 import { totals } from './view/totals.js';
-import { ADMIN_STATES } from './words.js';
+import { BACKEND_STATES, lookUp } from './words.js';
 
 const byId = (id) => document.getElementById(id);
 const page = document.documentElement;
@@ -89,8 +89,8 @@ async function act(pool, backend, state) {
   const outcome = await changeState(pool, backend, state);
   if (outcome.ok) {
     known.status = applyBackend(known.status, pool, outcome.backend);
-    const { verb } = ADMIN_STATES.find((admin) => admin.state === state);
-    views.toasts.done(`${backend}: ${verb.toLowerCase()} – ${outcome.backend.reason}`);
+    const { phrase } = lookUp(BACKEND_STATES, outcome.backend.state);
+    views.toasts.done(`${backend} ${phrase}`);
     // What one did oneself is shown even on a page that is paused.
     views.pools.update(known.status, serverNow());
     schedule();

@@ -1,11 +1,11 @@
 // The words and icons for states. A state is always shown by icon and word; its colour only helps.
 
 export const BACKEND_STATES = {
-  ready: { word: 'Ready', icon: 'check', tone: 'ok' },
-  draining: { word: 'Draining', icon: 'drain', tone: 'info' },
-  maintenance: { word: 'Maintenance', icon: 'wrench', tone: 'info' },
-  down: { word: 'Down', icon: 'cross', tone: 'bad' },
-  unknown: { word: 'Not checked', icon: 'question', tone: 'warn' },
+  ready: { word: 'Ready', phrase: 'is ready', icon: 'check', tone: 'ok' },
+  draining: { word: 'Draining', phrase: 'is draining', icon: 'drain', tone: 'info' },
+  maintenance: { word: 'Maintenance', phrase: 'is in maintenance', icon: 'wrench', tone: 'info' },
+  down: { word: 'Down', phrase: 'is down', icon: 'cross', tone: 'bad' },
+  unknown: { word: 'Not checked', phrase: 'waits for its first check', icon: 'question', tone: 'warn' },
 };
 
 export const POOL_STATES = {
@@ -30,7 +30,7 @@ export const EVENT_KINDS = {
 
 /** A word that a newer load balancer may use is shown as it is. */
 export function lookUp(table, key) {
-  return table[key] ?? { word: key, icon: 'question', tone: 'warn' };
+  return table[key] ?? { word: key, phrase: `is ${key}`, icon: 'question', tone: 'warn' };
 }
 
 /** How far a backend's checks are from changing its health. */

@@ -39,7 +39,7 @@ export function announcer(root) {
       for (const [key, backend] of states) {
         const before = known?.get(key);
         if (before && before.state !== backend.state) {
-          waiting.push(`${backend.name} is ${lookUp(BACKEND_STATES, backend.state).word}: ${backend.reason}`);
+          waiting.push(`${backend.name} ${lookUp(BACKEND_STATES, backend.state).phrase}: ${backend.reason}`);
         }
       }
       known = states;

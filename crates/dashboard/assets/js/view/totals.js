@@ -69,7 +69,10 @@ function statusMix() {
   return {
     node,
     show(responses, answered) {
-      for (const part of parts) part.node.style.flexGrow = String(responses[part.name]);
+      for (const part of parts) {
+        part.node.hidden = responses[part.name] === 0;
+        part.node.style.flexGrow = String(responses[part.name]);
+      }
       const words = parts.filter((part) => responses[part.name] > 0)
         .map((part) => `${part.name} ${percent(responses[part.name] / answered)}`);
       const label = words.length ? words.join(', ') : 'no answers yet';
