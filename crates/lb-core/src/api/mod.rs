@@ -6,6 +6,8 @@
 //!
 //! What does not live here: how the numbers come about (`metrics`), and who may ask (the load balancer's `admin`).
 
+#[cfg(test)]
+mod tests;
 mod token;
 
 use serde::{Deserialize, Serialize};

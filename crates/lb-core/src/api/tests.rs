@@ -1,0 +1,175 @@
+//! The wire format, pinned: what stands in `golden.json` is what dashboards and scripts of former versions read.
+//! `UPDATE_GOLDEN=1 cargo test -p lb-core api` writes it anew; a field may be added, never renamed or dropped.
+
+use super::*;
+
+fn traffic() -> Traffic {
+    Traffic {
+        requests_total: 1204,
+        responses: StatusClasses { informational: 0, success: 1200, redirection: 1, client_error: 2, server_error: 1 },
+        made_here_total: 3,
+        failures_total: 4,
+        retries_total: 4,
+        in_flight: 2,
+        received_bytes_total: 512,
+        sent_bytes_total: 1_048_576,
+        requests_per_s: 20.5,
+        errors_per_s: 0.5,
+        error_rate: Some(0.01),
+        latency: Some(Latency { p50_ms: 0.5, p90_ms: 0.75, p99_ms: 1.5, max_ms: 3.0 }),
+    }
+}
+
+fn backend() -> Backend {
+    Backend {
+        name: "alpha".to_owned(),
+        address: "localhost:8081".to_owned(),
+        resolved: Some("127.0.0.1:8081".to_owned()),
+        weight: 2,
+        admin: AdminState::Ready,
+        health: Health::Down,
+        state: BackendState::Down,
+        in_rotation: false,
+        reason: "connection refused".to_owned(),
+        reason_code: ReasonCode::ConnectionRefused,
+        since_unix_ms: 1_700_000_000_000,
+        check: Check {
+            last_unix_ms: Some(1_700_000_001_000),
+            last_passed: Some(false),
+            last_result: Some("connection refused".to_owned()),
+            streak: 3,
+            needed: 2,
+            next_unix_ms: None,
+            passed_total: 10,
+            failed_total: 3,
+        },
+        traffic: Traffic { error_rate: None, latency: None, ..traffic() },
+        connect: None,
+        recent_requests_per_s: vec![1.0, 2.5],
+    }
+}
+
+fn sample() -> Sample {
+    Sample {
+        unix_ms: 1_700_000_001_000,
+        requests_per_s: 20.5,
+        errors_per_s: 0.5,
+        in_flight: 2,
+        p50_ms: Some(0.5),
+        p99_ms: None,
+    }
+}
+
+fn readiness() -> Readiness {
+    Readiness { ready: true, reason: "pool default: 2 of 3 backends ready".to_owned(), draining: false }
+}
+
+fn event() -> Event {
+    Event {
+        seq: 7,
+        unix_ms: 1_700_000_000_000,
+        kind: EventKind::Health,
+        pool: Some("default".to_owned()),
+        backend: Some("alpha".to_owned()),
+        message: "down: connection refused (3 of 3 checks failed in a row)".to_owned(),
+    }
+}
+
+fn everything() -> serde_json::Value {
+    let status = Status {
+        version: "0.1.0".to_owned(),
+        pid: 4242,
+        started_unix_ms: 1_699_999_999_000,
+        now_unix_ms: 1_700_000_001_000,
+        tick: 2,
+        generation: 5,
+        ready: readiness(),
+        proxy_address: "127.0.0.1:8080".to_owned(),
+        workers: 2,
+        connections: Connections { open: 3, accepted_total: 9 },
+        traffic: traffic(),
+        pools: vec![Pool {
+            name: "default".to_owned(),
+            policy: "round_robin".to_owned(),
+            state: PoolState::Degraded,
+            reason: "2 of 3 backends ready".to_owned(),
+            traffic: traffic(),
+            backends: vec![backend()],
+        }],
+        events: vec![event(), Event { pool: None, backend: None, kind: EventKind::Lifecycle, ..event() }],
+        history: vec![sample()],
+    };
+    let delta = Delta {
+        tick: 3,
+        now_unix_ms: 1_700_000_002_000,
+        generation: 5,
+        ready: readiness(),
+        connections: status.connections,
+        traffic: traffic(),
+        pools: vec![PoolDelta {
+            name: "default".to_owned(),
+            state: PoolState::Down,
+            reason: "0 of 3 backends ready".to_owned(),
+            traffic: traffic(),
+            backends: vec![backend()],
+        }],
+        events: vec![event()],
+        sample: sample(),
+    };
+    let problem = Problem {
+        kind: "/problems/unknown-backend".to_owned(),
+        title: "Not Found".to_owned(),
+        status: 404,
+        detail: "pool \"default\" has no backend \"x\"; it has alpha".to_owned(),
+    };
+    let words = |names: &[&str]| serde_json::json!(names);
+    serde_json::json!({
+        "status": status,
+        "delta": delta,
+        "state_change": StateChange { state: AdminState::Maintenance },
+        "problem": problem,
+        "admin_states": words(&AdminState::ALL.map(AdminState::as_str)),
+        "backend_states": words(&BackendState::ALL.map(BackendState::as_str)),
+    })
+}
+
+#[test]
+fn the_wire_format_is_the_golden_one() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/api/golden.json");
+    let now = serde_json::to_string_pretty(&everything()).unwrap() + "\n";
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(path, &now).unwrap();
+    }
+    assert_eq!(now, std::fs::read_to_string(path).unwrap(), "the wire format has changed");
+}
+
+#[test]
+fn what_is_written_can_be_read_back() {
+    let all = everything();
+    let status: Status = serde_json::from_value(all["status"].clone()).unwrap();
+    let delta: Delta = serde_json::from_value(all["delta"].clone()).unwrap();
+    assert_eq!(serde_json::to_value(status).unwrap(), all["status"]);
+    assert_eq!(serde_json::to_value(delta).unwrap(), all["delta"]);
+}
+
+#[test]
+fn words_on_the_wire_and_in_metrics_are_the_same() {
+    for state in BackendState::ALL {
+        assert_eq!(serde_json::json!(state), state.as_str());
+    }
+    for state in AdminState::ALL {
+        assert_eq!(serde_json::json!(state), state.as_str());
+    }
+    use ReasonCode as R;
+    for code in [
+        R::NotCheckedYet,
+        R::ChecksPass,
+        R::Operator,
+        R::ConnectionRefused,
+        R::ConnectTimeout,
+        R::Unreachable,
+        R::NotResolved,
+    ] {
+        assert_eq!(serde_json::json!(code), code.as_str());
+    }
+}
