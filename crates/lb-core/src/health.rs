@@ -67,6 +67,7 @@ pub struct HealthState {
     /// Results in a row that say the same.
     streak: u32,
     last_passed: Option<bool>,
+    was_up: bool,
 }
 
 impl HealthState {
@@ -95,6 +96,7 @@ impl HealthState {
             return None;
         }
         self.health = verdict;
+        self.was_up |= verdict == Health::Up;
         Some(verdict)
     }
 
@@ -112,9 +114,14 @@ impl HealthState {
         }
     }
 
-    /// Whether results disagree with the verdict.
+    /// Whether a change is to be expected: results disagree with the verdict, or it has never been up, as when
+    /// balancer and servers are started together.
     pub fn is_changing(&self) -> bool {
-        matches!((self.health, self.last_passed), (Health::Up, Some(false)) | (Health::Down, Some(true)))
+        match (self.health, self.last_passed) {
+            (Health::Up, Some(false)) | (Health::Down, Some(true)) => true,
+            (Health::Down, _) => !self.was_up,
+            _ => false,
+        }
     }
 
     /// How long to wait before the next check. `random` is uniform in 0..1.
@@ -174,6 +181,15 @@ mod tests {
         assert_eq!(state.next_delay(&POLICY, 0.5), POLICY.interval);
         state.record(&POLICY, true);
         assert_eq!(state.next_delay(&POLICY, 0.5), POLICY.fast_interval);
+    }
+
+    #[test]
+    fn a_backend_that_was_never_up_is_looked_for_often() {
+        let mut state = HealthState::default();
+        for _ in 0..10 {
+            state.record(&POLICY, false);
+            assert_eq!(state.next_delay(&POLICY, 0.5), POLICY.fast_interval);
+        }
     }
 
     #[test]

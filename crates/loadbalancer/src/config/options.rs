@@ -114,7 +114,7 @@ pub(crate) static OPTIONS: &[Opt] = &[
     option!("Health checks", "health.interval", Some("check-interval"), Some("LB_CHECK_INTERVAL"), Kind::Duration(Duration::from_millis(10), HOUR), "5s",
         "Between checks of a backend whose state is settled", "live traffic notices a refused connection at once; checks find the rest"),
     option!("Health checks", "health.fast_interval", Some("check-fast-interval"), Some("LB_CHECK_FAST_INTERVAL"), Kind::Duration(Duration::from_millis(10), HOUR), "1s",
-        "Between checks while a backend's state is changing", "a change is decided within rise or fall seconds"),
+        "Between checks while a backend's state is changing, or it has never been up", "a change is decided within rise or fall seconds"),
     option!("Health checks", "health.timeout", Some("check-timeout"), Some("LB_CHECK_TIMEOUT"), Kind::Duration(MILLI, HOUR), "2s",
         "For a check to connect", "as for requests"),
     option!("Health checks", "health.rise", Some("check-rise"), Some("LB_CHECK_RISE"), Kind::Count(1, 100), "2",
