@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use e2e::http;
 use e2e::program::{Ended, Program, run};
+use e2e::raw;
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -91,18 +93,28 @@ async fn a_taken_port_ends_with_69_and_says_who_holds_it_and_what_to_change() {
 
 #[tokio::test]
 async fn all_interfaces_by_default_both_versions_of_ip() {
-    let program = Program::start("server", &["--port=0"], &[]).await;
+    let program = Program::start("server", &["--port=0", "--name=all"], &[]).await;
     let port = program.port("url");
-    assert_eq!(http::get(port, "/").await.status, 200);
+    assert_eq!(server_at("127.0.0.1", port).await.as_deref(), Some("all"));
     if TcpListener::bind("[::1]:0").await.is_ok() {
-        TcpStream::connect(("::1", port)).await.expect("IPv6 is served too");
-        let only_v6 = Program::start("server", &["--port=0", "--bind=::1"], &[]).await;
+        assert_eq!(server_at("::1", port).await.as_deref(), Some("all"));
+        let only_v6 = Program::start("server", &["--port=0", "--bind=::1", "--name=only-v6"], &[]).await;
         let port = only_v6.port("url");
         assert_eq!(only_v6.field("url"), format!("http://[::1]:{port}"));
-        TcpStream::connect(("127.0.0.1", port)).await.expect_err("bound to ::1 alone");
+        assert_eq!(server_at("::1", port).await.as_deref(), Some("only-v6"));
+        assert_ne!(server_at("127.0.0.1", port).await.as_deref(), Some("only-v6"));
     }
-    let only_v4 = Program::start("server", &["--port=0", "--bind=127.0.0.1"], &[]).await;
-    TcpStream::connect(("127.0.0.2", only_v4.port("url"))).await.expect_err("bound to 127.0.0.1 alone");
+    let only_v4 = Program::start("server", &["--port=0", "--bind=127.0.0.1", "--name=only-v4"], &[]).await;
+    assert_ne!(server_at("127.0.0.2", only_v4.port("url")).await.as_deref(), Some("only-v4"));
+}
+
+/// Who answers at `ip:port`, if anyone. Not merely whether someone does: a port that is ours on one address may be
+/// another program's on the next.
+async fn server_at(ip: &str, port: u16) -> Option<String> {
+    let mut stream = TcpStream::connect((ip, port)).await.ok()?;
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.ok()?;
+    let answer = raw::read_to_close(&mut stream, SOON).await?;
+    answer.lines().find_map(|line| line.strip_prefix("x-served-by: ").map(str::to_owned))
 }
 
 #[tokio::test]

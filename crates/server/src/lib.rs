@@ -6,6 +6,9 @@
 //! - `body`, `upload`, `reply`, `exchange`: what a request and its answer are made of
 //! - `metrics`, `notify`: who is told
 //!
+//! Every answer to a request carries `X-Served-By`. Bytes that are no request are refused by hyper itself (400, 431),
+//! which leaves no room for a header of ours.
+//!
 //! It shares no code with the load balancer: an origin must not share its bugs. The program runs on one thread; a
 //! second core is for the load balancer.
 

@@ -1,10 +1,11 @@
 //! The `server` program: reads its options, starts the log, runs the library.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use server::{Config, Shutdown};
 
-/// `EX_OSERR` has no place in our list of exit codes; anything that breaks at run time is 1.
+/// Whatever breaks at run time.
 const BROKEN: u8 = 1;
 
 fn main() -> ExitCode {
@@ -30,8 +31,8 @@ async fn serve(config: Config) -> ExitCode {
     }
 }
 
-/// In plain words whatever the log format: a person reads this.
+/// In plain words whatever the log format: a person reads this. A closed standard error must not change the code.
 fn fail(why: &str, code: u8) -> ExitCode {
-    eprintln!("error: {why}");
+    let _ = writeln!(std::io::stderr(), "error: {why}");
     ExitCode::from(code)
 }

@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use hyper::StatusCode;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper::header::{CONNECTION, HeaderValue};
-use tracing::debug;
+use tokio::time::{Sleep, sleep};
 
 use crate::conn::Cut;
 use crate::conn::phase::Phases;
@@ -19,9 +19,12 @@ use crate::reply::{self, Reply};
 /// stall.
 const STALL: Duration = Duration::from_secs(60);
 
-pub(crate) struct Upload {
-    incoming: Incoming,
+/// Generic only for its tests: hyper's body cannot be made by hand.
+pub(crate) struct Upload<B = Incoming> {
+    incoming: B,
     phases: Arc<Phases>,
+    /// Armed while we wait for the client; a body that is all there needs no timer.
+    stall: Option<Pin<Box<Sleep>>>,
 }
 
 /// Why a request body was not read to its end.
@@ -34,12 +37,12 @@ pub(crate) enum UploadError {
     Broken(hyper::Error),
 }
 
-impl Upload {
-    pub(crate) fn new(incoming: Incoming, phases: &Arc<Phases>) -> Self {
+impl<B: HttpBody<Data = Bytes, Error = hyper::Error> + Unpin> Upload<B> {
+    pub(crate) fn new(incoming: B, phases: &Arc<Phases>) -> Self {
         if !incoming.is_end_stream() {
             phases.upload_began();
         }
-        Self { incoming, phases: Arc::clone(phases) }
+        Self { incoming, phases: Arc::clone(phases), stall: None }
     }
 
     /// Reads it to its end and forgets it, so that the connection can be used again.
@@ -70,21 +73,25 @@ impl Upload {
     }
 
     async fn next(&mut self) -> Result<Option<Bytes>, UploadError> {
-        // The common request has no body: no timer for it.
-        if self.incoming.is_end_stream() {
-            self.phases.upload_ended();
-            return Ok(None);
-        }
-        let frame = std::future::poll_fn(|cx| Pin::new(&mut self.incoming).poll_frame(cx));
-        match tokio::time::timeout(STALL, frame).await {
-            Err(_) => Err(UploadError::Stalled),
-            Ok(None) => {
-                self.phases.upload_ended();
-                Ok(None)
+        // Trailers are no part of the content.
+        let frame = std::future::poll_fn(|cx| self.poll_next(cx)).await.transpose()?;
+        Ok(frame.map(|frame| frame.into_data().unwrap_or_default()))
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
+        match Pin::new(&mut self.incoming).poll_frame(cx) {
+            Poll::Pending => {
+                let stall = self.stall.get_or_insert_with(|| Box::pin(sleep(STALL)));
+                stall.as_mut().poll(cx).map(|()| Some(Err(UploadError::Stalled)))
             }
-            // Trailers are no part of the content.
-            Ok(Some(Ok(frame))) => Ok(Some(frame.into_data().unwrap_or_default())),
-            Ok(Some(Err(error))) => Err(UploadError::Broken(error)),
+            Poll::Ready(frame) => {
+                self.stall = None;
+                // Whoever reads it may stop at the last frame, without asking for the end.
+                if self.incoming.is_end_stream() || frame.is_none() {
+                    self.phases.upload_ended();
+                }
+                Poll::Ready(frame.map(|frame| frame.map_err(UploadError::Broken)))
+            }
         }
     }
 }
@@ -111,23 +118,14 @@ impl UploadError {
 }
 
 /// As an answer's body: what comes in goes out, at the pace of the slower side.
-impl HttpBody for Upload {
+impl<B: HttpBody<Data = Bytes, Error = hyper::Error> + Unpin> HttpBody for Upload<B> {
     type Data = Bytes;
     type Error = Cut;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
-        match ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
-            Some(Ok(frame)) => Poll::Ready(Some(Ok(frame))),
-            Some(Err(error)) => {
-                debug!(%error, "the request body that is being echoed broke off");
-                // The head is out: a cut is the only honest end.
-                Poll::Ready(Some(Err(Cut::Close)))
-            }
-            None => {
-                self.phases.upload_ended();
-                Poll::Ready(None)
-            }
-        }
+        let frame = ready!(self.poll_next(cx));
+        // The head is out: a cut is the only honest end.
+        Poll::Ready(frame.map(|frame| frame.map_err(|_| Cut::Close)))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -136,5 +134,65 @@ impl HttpBody for Upload {
 
     fn size_hint(&self) -> SizeHint {
         self.incoming.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// Pieces of one byte, each after a pause, then silence.
+    struct Slow {
+        pieces: usize,
+        pause: Duration,
+        waiting: Pin<Box<Sleep>>,
+    }
+
+    impl Slow {
+        fn new(pieces: usize, pause: Duration) -> Self {
+            Self { pieces, pause, waiting: Box::pin(sleep(pause)) }
+        }
+    }
+
+    impl HttpBody for Slow {
+        type Data = Bytes;
+        type Error = hyper::Error;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+            if self.pieces == 0 {
+                return Poll::Pending;
+            }
+            ready!(self.waiting.as_mut().poll(cx));
+            self.pieces -= 1;
+            let pause = self.pause;
+            self.waiting = Box::pin(sleep(pause));
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"x")))))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_body_is_read_and_a_silent_one_given_up() {
+        let began = Instant::now();
+        let phases = Arc::new(Phases::new(began));
+        let slow = Upload::new(Slow::new(5, Duration::from_secs(50)), &phases);
+        assert!(matches!(slow.discard().await, Err(UploadError::Stalled)));
+        assert_eq!(began.elapsed(), Duration::from_secs(5 * 50) + STALL);
+        assert!(phases.is_upload_open(), "the rest may still come: the connection cannot be used again");
+
+        let mut echo = Upload::new(Slow::new(0, STALL), &phases);
+        let end = std::future::poll_fn(|cx| Pin::new(&mut echo).poll_frame(cx)).await;
+        assert!(matches!(end, Some(Err(Cut::Close))), "what is echoed is cut");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_over_the_limit_is_not_read_on() {
+        let phases = Arc::new(Phases::new(Instant::now()));
+        let endless = Upload::new(Slow::new(usize::MAX, Duration::ZERO), &phases);
+        assert!(matches!(endless.collect(10).await, Err(UploadError::TooLarge { limit: 10 })));
     }
 }
