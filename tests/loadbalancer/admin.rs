@@ -220,3 +220,19 @@ async fn the_stream_is_a_snapshot_and_then_deltas_that_tell_of_changes() {
     }
     panic!("{requests} requests and drained {drained} after five deltas");
 }
+
+#[tokio::test]
+async fn streams_are_bounded_and_leave_room_for_health() {
+    let (_server, backend) = server("a").await;
+    let balancer = Balancer::start(&[backend], &[]).await;
+    let sent = format!("GET /v1/stream HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {TOKEN}\r\n\r\n");
+    let (mut streams, mut refused) = (Vec::new(), 0);
+    for _ in 0..70 {
+        let mut stream = raw::connect(balancer.admin_port()).await;
+        stream.write_all(sent.as_bytes()).await.unwrap();
+        refused += u32::from(raw::read_head(&mut stream).await.starts_with("HTTP/1.1 503"));
+        streams.push(stream);
+    }
+    assert_eq!(refused, 6);
+    assert_eq!(http::get(balancer.admin_port(), "/readyz").await.status.as_u16(), 200);
+}

@@ -201,3 +201,87 @@ async fn a_post_whose_connection_breaks_is_not_sent_twice() {
     assert_eq!(origin.requests() + other.requests(), 3);
     assert!(answer.text().contains(&origin.address()) && answer.text().contains(&other.address()), "{}", answer.text());
 }
+
+#[tokio::test]
+async fn a_body_in_tiny_pieces_takes_little_memory() {
+    // A PUT, so that it is kept for a second try.
+    let taken = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counted = std::sync::Arc::clone(&taken);
+    let silent = Origin::start(move |_, mut stream| {
+        let counted = std::sync::Arc::clone(&counted);
+        async move {
+            let mut scratch = [0; 4096];
+            while let Ok(read @ 1..) = stream.read(&mut scratch).await {
+                counted.fetch_add(read, std::sync::atomic::Ordering::Relaxed);
+            }
+            None
+        }
+    })
+    .await;
+    let slow = Balancer::start(&[silent.address()], &["--workers", "1"]).await;
+    let resident = || -> u64 {
+        let statm = std::fs::read_to_string(format!("/proc/{}/statm", slow.program.pid())).unwrap();
+        statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4
+    };
+    let start = resident();
+    let mut client = raw::connect(slow.port()).await;
+    client.set_nodelay(true).unwrap();
+    client.write_all(b"PUT / HTTP/1.1\r\nhost: x\r\ncontent-length: 60000\r\n\r\n").await.unwrap();
+    for _ in 0..10_000 {
+        client.write_all(b"x").await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    e2e::eventually("most of it is through", async || {
+        (taken.load(std::sync::atomic::Ordering::Relaxed) > 9000).then_some(())
+    })
+    .await;
+    let grown = resident().saturating_sub(start);
+    assert!(grown < 4096, "10,000 pieces of a byte hold {grown} KiB");
+}
+
+#[tokio::test]
+async fn a_refused_upload_gets_its_answer_and_not_a_reset() {
+    let balancer = Balancer::start(&[format!("127.0.0.1:{}", free_port())], &[]).await;
+    let client = raw::connect(balancer.port()).await;
+    let (mut read, mut write) = client.into_split();
+    let upload = tokio::spawn(async move {
+        write.write_all(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 30000000\r\n\r\n").await?;
+        // As many HTTP libraries do: first all of the body, then the answer.
+        for _ in 0..300 {
+            write.write_all(&[b'x'; 100_000]).await?;
+        }
+        Ok::<_, std::io::Error>(())
+    });
+    upload.await.unwrap().expect("the upload is taken to its end");
+    let mut answer = Vec::new();
+    let read = tokio::time::timeout(e2e::PATIENCE, read.read_to_end(&mut answer)).await.expect("closed");
+    read.expect("no reset");
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("connection: close"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_cut_body_is_visible_to_an_old_client_too() {
+    let (_origin, balancer) =
+        before(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\npart\r\nzz\r\n", false).await;
+    let mut client = raw::connect(balancer.port()).await;
+    client.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
+    // Delimited by the close of the connection, a quiet close would make it look whole.
+    let mut received = Vec::new();
+    let end = tokio::time::timeout(e2e::PATIENCE, client.read_to_end(&mut received)).await.expect("closed");
+    assert!(end.is_err() || received.is_empty(), "{}", String::from_utf8_lossy(&received));
+}
+
+#[tokio::test]
+async fn what_is_not_understood_is_refused_by_name() {
+    let (origin, balancer) = before(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", true).await;
+    for (wrong, status) in [
+        (&b"GET / HTTP/1.1\r\nhost: a\r\nexpect: miracles\r\n\r\n"[..], 417),
+        (b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501),
+        (b"GET foo HTTP/1.1\r\nhost: a\r\n\r\n", 400),
+    ] {
+        let received = raw::exchange(balancer.port(), wrong).await;
+        assert!(received.starts_with(&format!("HTTP/1.1 {status} ")), "{received}");
+    }
+    assert_eq!(origin.requests(), 0);
+}

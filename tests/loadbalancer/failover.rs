@@ -1,5 +1,6 @@
 use e2e::http::{Client, request};
 use e2e::origin::Origin;
+use tokio::io::AsyncWriteExt;
 
 use super::*;
 
@@ -102,4 +103,39 @@ async fn the_detail_can_be_hidden_from_the_public() {
     let balancer = Balancer::start(&[format!("127.0.0.1:{port}")], &["--explain-errors", "false"]).await;
     let text = balancer.get("/").await.text();
     assert!(text.contains("503") && !text.contains(&port.to_string()), "{text}");
+}
+
+#[tokio::test]
+async fn running_out_of_descriptors_takes_no_backend_down() {
+    let (_servers, backends) = servers().await;
+    let balancer = Balancer::start(&backends, &["--workers", "1"]).await;
+    let pid = balancer.program.pid().to_string();
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
+    // Room for some clients, and at last for nothing behind them. Only the soft limit, so that it can be lifted.
+    let prlimit = |limit: &str| {
+        let done = std::process::Command::new("prlimit").args(["--pid", &pid, limit]).status().unwrap();
+        assert!(done.success());
+    };
+    prlimit(&format!("--nofile={}:", open + 12));
+    let mut clients = Vec::new();
+    let refused = loop {
+        let mut client = e2e::raw::connect(balancer.port()).await;
+        client.write_all(b"GET /delay/3000 HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let head = tokio::time::timeout(std::time::Duration::from_millis(300), e2e::raw::read_head(&mut client)).await;
+        clients.push(client);
+        match head {
+            Ok(head) => break head,
+            // Waiting for its server, or not accepted for want of a descriptor.
+            Err(_) => assert!(clients.len() < 20, "never out of means"),
+        }
+    };
+    assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("retry-after"), "{refused}");
+    drop(clients);
+    prlimit("--nofile=1024:");
+    assert_eq!(balancer.get("/").await.status.as_u16(), 200);
+    let status = balancer.status().await;
+    let rows = status["pools"][0]["backends"].as_array().unwrap();
+    assert!(rows.iter().all(|row| row["state"] == "ready"), "{status}");
+    let metrics = http::get(balancer.admin_port(), "/metrics").await.text();
+    assert!(!metrics.contains("reason=\"out_of_means\",status=\"503\"} 0\n"), "{metrics}");
 }

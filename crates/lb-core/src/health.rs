@@ -28,8 +28,10 @@ pub struct HealthPolicy {
 pub enum Outcome {
     /// A connection was made in this time.
     Passed(Duration),
-    /// It was not.
+    /// It was not, and the backend (or the way to it) is why.
     Failed(Failure),
+    /// It could not even be tried: we have no descriptor, port or memory left. Says nothing about the backend.
+    NotTried(String),
 }
 
 /// Why a connection could not be made.
@@ -39,6 +41,15 @@ pub struct Failure {
     pub code: ReasonCode,
     /// In words: `connection refused`.
     pub words: String,
+}
+
+/// Whether an error of `connect` is about our own means: EMFILE, ENFILE, ENOBUFS, ENOMEM, EADDRNOTAVAIL (no local port
+/// is left), EAGAIN. A balancer that has run out must not hold its backends responsible and take them all down.
+pub fn is_our_own(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind;
+    let known = matches!(error.kind(), ErrorKind::OutOfMemory | ErrorKind::AddrNotAvailable | ErrorKind::WouldBlock);
+    // No stable `ErrorKind` for these; the numbers are those of Linux on every architecture we run on.
+    known || matches!(error.raw_os_error(), Some(23 | 24 | 105))
 }
 
 impl Failure {
@@ -189,6 +200,15 @@ mod tests {
         for _ in 0..10 {
             state.record(&POLICY, false);
             assert_eq!(state.next_delay(&POLICY, 0.5), POLICY.fast_interval);
+        }
+    }
+
+    #[test]
+    fn running_out_of_descriptors_is_nobody_elses_fault() {
+        for (number, ours) in
+            [(24, true), (23, true), (105, true), (12, true), (99, true), (111, false), (110, false), (113, false)]
+        {
+            assert_eq!(is_our_own(&std::io::Error::from_raw_os_error(number)), ours, "errno {number}");
         }
     }
 

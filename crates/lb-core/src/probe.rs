@@ -6,9 +6,15 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
-use crate::health::{Failure, Outcome};
+use crate::health::{Failure, Outcome, is_our_own};
 
-/// Opens a TCP connection to the first of `addresses` that takes one, within `limit` for all of them, and closes it.
+/// Whether a connection was made from a port to the same port: TCP allows it, and a dead server on this machine whose
+/// port happens to be chosen for the way out would seem alive.
+pub fn is_to_itself(connection: &TcpStream) -> bool {
+    matches!((connection.local_addr(), connection.peer_addr()), (Ok(local), Ok(peer)) if local == peer)
+}
+
+/// Opens a TCP connection to the first of `addresses` that takes one, within `limit` shared between all of them, and closes it.
 /// Returns the outcome, and which address it was.
 ///
 /// # Cancel safety
@@ -16,15 +22,17 @@ use crate::health::{Failure, Outcome};
 pub async fn tcp(addresses: &[SocketAddr], limit: Duration) -> (Outcome, Option<SocketAddr>) {
     let started = Instant::now();
     let mut failure = None;
-    for address in addresses {
-        let left = limit.saturating_sub(started.elapsed());
-        match timeout(left, TcpStream::connect(address)).await {
-            Ok(Ok(_connection)) => return (Outcome::Passed(started.elapsed()), Some(*address)),
-            Ok(Err(error)) => failure = Some(Failure::of_connect(&error)),
-            Err(_) => {
-                failure = Some(Failure::connect_timeout(limit));
-                break;
+    for (tried, address) in addresses.iter().enumerate() {
+        // An address that swallows packets must not use up the time of those behind it.
+        let share = limit.saturating_sub(started.elapsed()) / (addresses.len() - tried) as u32;
+        match timeout(share, TcpStream::connect(address)).await {
+            Ok(Ok(connection)) if is_to_itself(&connection) => {
+                failure = Some(Failure::of_connect(&std::io::ErrorKind::ConnectionRefused.into()));
             }
+            Ok(Ok(_connection)) => return (Outcome::Passed(started.elapsed()), Some(*address)),
+            Ok(Err(error)) if is_our_own(&error) => return (Outcome::NotTried(error.to_string()), None),
+            Ok(Err(error)) => failure = Some(Failure::of_connect(&error)),
+            Err(_) => failure = Some(Failure::connect_timeout(share)),
         }
     }
     let nothing = || Failure { code: crate::api::ReasonCode::NotResolved, words: "no address".to_owned() };

@@ -29,9 +29,10 @@ use crate::worker::Worker;
 /// the strict checks at the door.
 const MOST_BUFFERED: usize = 64 * 1024;
 
-/// How long, and for how many reads, a refused client's bytes are still taken.
-const LINGER: Duration = Duration::from_secs(1);
-const LINGER_READS: usize = 64;
+/// How long the bytes of a client that was already answered are still taken, in all and between two of them. NGINX's
+/// 30 s and 5 s are for slower networks than the one in front of a balancer, and would hold a shutdown up.
+const LINGER: Duration = Duration::from_secs(5);
+const LINGER_QUIET: Duration = Duration::from_secs(1);
 
 /// The one reply that is made without hyper: there is no request to reply to yet.
 const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-type: text/plain\r\n\
@@ -49,6 +50,8 @@ pub(crate) struct Client {
     deadline: Rc<Deadline>,
     /// Whether a byte of the current head has come.
     head_begun: Cell<bool>,
+    /// Whether a request body was given up before its end: what is left of it must still be taken before a close.
+    pub unread: Rc<Cell<bool>>,
     /// Whether a complete response waits to be flushed.
     answered: Cell<bool>,
 }
@@ -67,6 +70,7 @@ impl Client {
             trusted,
             deadline,
             head_begun: Cell::new(false),
+            unread: Rc::default(),
             answered: Cell::new(false),
             worker,
         })
@@ -132,7 +136,13 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAdd
         Builder::new().max_buf_size(MOST_BUFFERED).header_read_timeout(None).serve_connection(io, service);
     let served = poll_fn(|cx| poll_connection(Pin::new(&mut connection), &client, cx)).await;
     match served {
+        Ok(()) if client.unread.get() => linger(connection.into_parts().io.into_inner().stream).await,
         Ok(()) => {}
+        // The response body broke: an end that a client could take for a regular one must not follow.
+        Err(Broken::Hyper(error)) if error.is_user() => {
+            let stream = connection.into_parts().io.into_inner().stream;
+            let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+        }
         Err(Broken::Hyper(error)) if error.is_parse() => {
             client.worker.count_local(LocalReply::BadRequest);
             linger(connection.into_parts().io.into_inner().stream).await;
@@ -155,13 +165,9 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAdd
 /// connection, and the client would lose the reply that was just written (RFC 9112 §9.6).
 async fn linger(mut stream: TcpStream) {
     let discard = async {
-        let mut scratch = [0; 1024];
+        let mut scratch = vec![0; 16 * 1024];
         let _ = stream.shutdown().await;
-        for _ in 0..LINGER_READS {
-            if !matches!(stream.read(&mut scratch).await, Ok(1..)) {
-                return;
-            }
-        }
+        while matches!(tokio::time::timeout(LINGER_QUIET, stream.read(&mut scratch)).await, Ok(Ok(1..))) {}
     };
     let _ = tokio::time::timeout(LINGER, discard).await;
 }

@@ -45,6 +45,9 @@ use worker::Shared;
 /// Failures of live traffic that may wait for the control task; see [`Shared`].
 const LIVE_FAILURES: usize = 256;
 
+/// How long the start waits at most for the first check of every backend.
+const FIRST_CHECKS: Duration = Duration::from_secs(2);
+
 /// After the cut, for tasks to be dropped and threads to end.
 const CUT_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -57,6 +60,8 @@ pub enum RunError {
     Token(String),
     /// The system gives no thread, descriptor or signal.
     System(io::Error),
+    /// A part without which it cannot serve has died.
+    Died(&'static str),
 }
 
 impl RunError {
@@ -65,7 +70,7 @@ impl RunError {
         match self {
             Self::Bind { .. } => 69,
             Self::Token(_) => 78,
-            Self::System(_) => 1,
+            Self::System(_) | Self::Died(_) => 1,
         }
     }
 }
@@ -84,6 +89,7 @@ impl fmt::Display for RunError {
             }
             Self::Token(words) => f.write_str(words),
             Self::System(error) => write!(f, "the system refuses: {error}"),
+            Self::Died(what) => write!(f, "{what} has died; see the log before this, and please report it"),
         }
     }
 }
@@ -126,22 +132,26 @@ pub async fn run(config: Config, mut signals: Signals) -> Result<Ended, RunError
     let (drain, check_timeout) = (config.timeouts.drain, config.health.timeout);
     let (live_failures, failures) = mpsc::channel(LIVE_FAILURES);
     let shared = Shared::new(config, live_failures);
-    let control = control::start(Arc::clone(&shared), failures, reachable(address).to_string());
+    let (control, mut control_task) = control::start(Arc::clone(&shared), failures, reachable(address).to_string());
     let (phase_tx, phase) = watch::channel(Phase::Serving);
-    let admin = Admin {
-        shared: Arc::clone(&shared),
-        control: control.clone(),
-        token: Arc::clone(&token),
-        phase: phase.clone(),
-    };
+    let admin = Admin::new(Arc::clone(&shared), control.clone(), Arc::clone(&token), phase.clone());
     tokio::spawn(admin::serve(admin_listener, admin));
 
-    first_checks(&control, check_timeout).await;
+    tokio::select! {
+        () = first_checks(&control, check_timeout.min(FIRST_CHECKS)) => {}
+        signal = signals.next() => {
+            tracing::info!(signal, "ended before it served");
+            return Ok(Ended::Drained);
+        }
+    }
     let workers = runtime::start(&shared, listener, &phase).map_err(RunError::System)?;
     announce(&shared, address, admin_address, &token);
     let signal = tokio::select! {
         signal = signals.next() => signal,
         () = notify::keep_telling(&shared) => "",
+        // A panic in either has been logged. Going on without it would look healthy and not be.
+        _ = &mut control_task => return Err(RunError::Died("the control task")),
+        () = workers.one_ended() => return Err(RunError::Died("a worker thread")),
     };
     drop(phase);
     Ok(end(signal, &shared, &control, workers, &phase_tx, &mut signals, drain).await)
@@ -187,7 +197,7 @@ async fn end(
 ) -> Ended {
     notify::tell(&[NotifyState::Stopping, NotifyState::Status("shutting down: finishing requests in flight")]);
     phase.send_replace(Phase::Draining);
-    control.drain().await;
+    control.drain();
     tracing::info!(signal, connections = shared.connections(), at_most = ?drain, "shutting down; a second signal cuts");
     let ended = tokio::select! {
         () = workers.ended() => Ended::Drained,

@@ -15,6 +15,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
+use crate::clock::Tick;
 use crate::conn;
 use crate::worker::Worker;
 
@@ -26,6 +27,12 @@ const SLACK: usize = 1;
 
 /// Pause after an accept that failed for want of descriptors or memory, so as not to spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Errors after which the last emptying of the queue is given up.
+const MOST_ACCEPT_ERRORS: u32 = 100;
+
+/// An accept that fails is logged at most this often.
+const ACCEPT_WARNING: Duration = Duration::from_secs(1);
 
 /// A connection on its way to another worker.
 pub(crate) type Handed = (std::net::TcpStream, SocketAddr);
@@ -73,6 +80,7 @@ pub(crate) async fn accept(
     stop: impl Future<Output = ()>,
 ) {
     let mut stop = std::pin::pin!(stop);
+    let mut warned = None;
     loop {
         let accepted = tokio::select! {
             biased;
@@ -82,21 +90,31 @@ pub(crate) async fn accept(
         match accepted {
             Ok((stream, peer)) => dispatch(worker, stream, peer, peers),
             Err(error) => {
-                tracing::warn!(%error, "cannot accept; pausing");
+                if warned.is_none_or(|at: Tick| worker.clock.read().since(at) > ACCEPT_WARNING) {
+                    tracing::warn!(%error, "cannot accept; pausing");
+                    warned = Some(worker.clock.read());
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
-    // Clients whose handshake is complete believe they are connected: they get an answer.
-    while let Some((stream, peer)) = accept_now(&listener) {
-        spawn(worker, stream, peer);
+    // Clients whose handshake is complete believe they are connected: they get an answer. One of them may have given
+    // up meanwhile, which is an error of its own and not the end of the queue.
+    let mut errors = 0;
+    while errors < MOST_ACCEPT_ERRORS {
+        match accept_now(&listener) {
+            Ok((stream, peer)) => spawn(worker, stream, peer),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            Err(_) => errors += 1,
+        }
     }
 }
 
-fn accept_now(listener: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
-    let (stream, peer) = socket2::SockRef::from(listener).accept().ok()?;
-    stream.set_nonblocking(true).ok()?;
-    Some((TcpStream::from_std(stream.into()).ok()?, peer.as_socket()?))
+fn accept_now(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    let (stream, peer) = socket2::SockRef::from(listener).accept()?;
+    stream.set_nonblocking(true)?;
+    let peer = peer.as_socket().ok_or(io::ErrorKind::InvalidData)?;
+    Ok((TcpStream::from_std(stream.into())?, peer))
 }
 
 fn dispatch(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, peers: &[mpsc::Sender<Handed>]) {
@@ -119,6 +137,7 @@ fn dispatch(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, peers: &[m
 /// Serves a connection on this worker.
 pub(crate) fn spawn(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
     let guard = Open::new(worker);
+    worker.busy.notify_one();
     let worker = Rc::clone(worker);
     tokio::task::spawn_local(async move {
         let _guard = guard;

@@ -11,11 +11,16 @@ use loadbalancer::{Ended, Signals, logging, run};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Look-ups of host names at a time.
+const LOOK_UPS: usize = 16;
+
 /// Wrong flag or variable, as clap and the shell have it.
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let parsed = match config::parse(std::env::args_os(), |name| std::env::var(name).ok()) {
+    let parsed = match config::parse(std::env::args_os(), |name| {
+        std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
+    }) {
         Ok(parsed) => parsed,
         Err(error) => {
             let _ = error.print();
@@ -33,11 +38,13 @@ fn main() -> ExitCode {
             return ExitCode::from(error.exit_code());
         }
     };
-    logging::init(&config.log);
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(&error.to_string(), 1),
-    };
+    let _written_out = logging::init(&config.log);
+    more_descriptors();
+    let runtime =
+        match tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(LOOK_UPS).build() {
+            Ok(runtime) => runtime,
+            Err(error) => return fail(&error.to_string(), 1),
+        };
     let ended = runtime.block_on(async {
         let signals = Signals::new().map_err(loadbalancer::RunError::System)?;
         run(config, signals).await
@@ -48,6 +55,17 @@ fn main() -> ExitCode {
         Ok(Ended::Drained | Ended::Cut(0)) => ExitCode::SUCCESS,
         Ok(Ended::Cut(_)) => ExitCode::FAILURE,
         Err(error) => fail(&error.to_string(), error.exit_code()),
+    }
+}
+
+/// A proxied connection takes two descriptors, and the usual soft limit of 1024 is for programs that use select(2).
+/// Where the service manager has set the limit, it stays as it is.
+fn more_descriptors() {
+    if let Ok((soft, hard)) = rlimit::Resource::NOFILE.get()
+        && soft < hard
+        && let Err(error) = rlimit::Resource::NOFILE.set(hard, hard)
+    {
+        tracing::debug!(%error, soft, hard, "the limit of descriptors cannot be raised");
     }
 }
 

@@ -30,6 +30,9 @@ pub(crate) enum Phase {
 /// pauses for far less.
 const IDLE_LINGER: Duration = Duration::from_millis(500);
 
+/// Between sweeps of a worker without client connections: ten times fewer wake-ups at rest, on each core.
+const QUIET_SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Connections that may wait to be taken over by a worker.
 const HANDED_QUEUE: usize = 1024;
 
@@ -67,6 +70,14 @@ pub(crate) fn start(
 }
 
 impl Workers {
+    /// Waits until some worker has ended, which none should while the process serves.
+    pub(crate) async fn one_ended(&self) {
+        let mut ticks = tokio::time::interval(Duration::from_secs(1));
+        while !self.threads.iter().any(JoinHandle::is_finished) {
+            ticks.tick().await;
+        }
+    }
+
     /// Waits until all workers have ended.
     pub(crate) async fn ended(&mut self) {
         while self.ended.recv().await.is_some() {}
@@ -138,11 +149,14 @@ async fn take_over(worker: Rc<Worker>, mut handed: mpsc::Receiver<Handed>) {
 }
 
 async fn sweep(worker: Rc<Worker>) {
-    let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
         worker.sweep(worker.draining.get().then_some(IDLE_LINGER));
+        if worker.slot().connections.load(Ordering::Relaxed) > 0 {
+            tokio::time::sleep(SWEEP_INTERVAL).await;
+        } else {
+            // Nobody has a deadline: only idle connections to backends and the sign of life are left to see to.
+            let _ = tokio::time::timeout(QUIET_SWEEP_INTERVAL, worker.busy.notified()).await;
+        }
     }
 }
 

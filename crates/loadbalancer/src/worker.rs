@@ -16,12 +16,12 @@ use lb_core::health::Failure;
 use lb_core::metrics::{BackendShard, LocalReply, WorkerShard};
 use lb_core::retry::{RetryBudget, RetryPolicy};
 use lb_core::snapshot::Snapshot;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Tick};
 use crate::config::Config;
 use crate::deadline::Sweep;
-use crate::upstream::ConnCache;
+use crate::upstream::{ConnCache, UpstreamConn};
 
 /// A connect failure of live traffic, on its way to the control task.
 #[derive(Debug)]
@@ -64,6 +64,8 @@ pub(crate) struct Worker {
     pub sweep: Sweep,
     pub budget: RefCell<RetryBudget>,
     pub draining: Cell<bool>,
+    /// A connection has come: deadlines must be looked at again.
+    pub busy: Notify,
     rng: RefCell<fastrand::Rng>,
     view: RefCell<Rc<View>>,
 }
@@ -80,6 +82,7 @@ pub(crate) struct LocalBackend {
     pub backend: Arc<Backend>,
     pub address: Cell<Option<SocketAddr>>,
     pub idle: ConnCache,
+    in_rotation: Cell<bool>,
     worker: usize,
 }
 
@@ -109,6 +112,13 @@ impl LocalBackend {
     pub(crate) fn shard(&self) -> &BackendShard {
         self.backend.shard(self.worker)
     }
+
+    /// Keeps a connection whose exchange is through, unless the backend has moved or left rotation meanwhile.
+    pub(crate) fn keep(&self, connection: Box<UpstreamConn>, now: Tick, most: usize) {
+        if self.in_rotation.get() && self.address.get() == Some(connection.address) {
+            self.idle.put(connection, now, most);
+        }
+    }
 }
 
 impl Worker {
@@ -126,6 +136,7 @@ impl Worker {
             sweep: Sweep::default(),
             budget: RefCell::new(budget),
             draining: Cell::new(false),
+            busy: Notify::new(),
             rng: RefCell::new(fastrand::Rng::new()),
             view: RefCell::new(view),
             shared,
@@ -163,7 +174,9 @@ impl Worker {
         let pools = snapshot.pools.iter().map(|pool| {
             pool.backends.iter().map(|view| match known.get(&view.backend.id) {
                 Some(local) => {
-                    if local.address.replace(view.address) != view.address || !view.in_rotation() {
+                    let moved = local.address.replace(view.address) != view.address;
+                    local.in_rotation.set(view.in_rotation());
+                    if moved || !view.in_rotation() {
                         local.idle.clear();
                     }
                     Rc::clone(local)
@@ -172,6 +185,7 @@ impl Worker {
                     backend: Arc::clone(&view.backend),
                     address: Cell::new(view.address),
                     idle: ConnCache::default(),
+                    in_rotation: Cell::new(view.in_rotation()),
                     worker: self.id,
                 }),
             })

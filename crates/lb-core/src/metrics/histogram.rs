@@ -49,7 +49,7 @@ impl Default for Histogram {
 impl Histogram {
     /// Counts one duration. Only the histogram's one writer may call this.
     pub fn record(&self, duration: Duration) {
-        let us = duration.as_micros().min(u128::from(MAX_US)) as u64;
+        let us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         bump(&self.buckets[index(us)], 1);
         bump(&self.sum_us, us);
     }

@@ -74,13 +74,19 @@ pub enum LocalReply {
     ConnectTimeout,
     /// 504: the response head took too long.
     HeadTimeout,
+    /// 417: an expectation other than 100-continue.
+    ExpectationFailed,
+    /// 501: a transfer coding other than chunked.
+    UnsupportedCoding,
+    /// 503: we have no descriptor, port or memory left to reach a backend.
+    OutOfMeans,
     /// No reply (499 in logs): the client went away.
     ClientGone,
 }
 
 impl LocalReply {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
         Self::BadRequest,
         Self::MethodNotAllowed,
         Self::RequestTimeout,
@@ -91,6 +97,9 @@ impl LocalReply {
         Self::BadResponse,
         Self::ConnectTimeout,
         Self::HeadTimeout,
+        Self::ExpectationFailed,
+        Self::UnsupportedCoding,
+        Self::OutOfMeans,
         Self::ClientGone,
     ];
 
@@ -107,6 +116,9 @@ impl LocalReply {
             Self::BadResponse => "bad_response",
             Self::ConnectTimeout => "connect_timeout",
             Self::HeadTimeout => "head_timeout",
+            Self::ExpectationFailed => "expectation_failed",
+            Self::UnsupportedCoding => "unsupported_coding",
+            Self::OutOfMeans => "out_of_means",
             Self::ClientGone => "client_gone",
         }
     }
@@ -118,9 +130,11 @@ impl LocalReply {
             Self::NoRoute => 404,
             Self::MethodNotAllowed => 405,
             Self::RequestTimeout => 408,
+            Self::ExpectationFailed => 417,
             Self::ClientGone => 499,
+            Self::UnsupportedCoding => 501,
             Self::ConnectFailed | Self::UpstreamClosed | Self::BadResponse => 502,
-            Self::NoBackend => 503,
+            Self::NoBackend | Self::OutOfMeans => 503,
             Self::ConnectTimeout | Self::HeadTimeout => 504,
         }
     }

@@ -19,7 +19,7 @@ type Check = (&'static str, bool, String);
 
 /// Whether the process works at all. Backends do not matter: a restart would not bring them back.
 pub(super) async fn livez(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Response {
-    let asked = tokio::time::timeout(CONTROL_PATIENCE, admin.control.ask(Command::Status)).await;
+    let asked = tokio::time::timeout(CONTROL_PATIENCE, admin.control.ask(Command::Ping)).await;
     let control = matches!(asked, Ok(Ok(_)));
     let found = if control { "answers" } else { "does not answer" };
     answer(query.as_deref(), &[("control", control, found.to_owned())])

@@ -34,6 +34,12 @@ pub(crate) use token::Token;
 /// flood can take in memory and descriptors.
 const MOST_CONNECTIONS: usize = 256;
 
+/// Streams at a time; each holds a connection for as long as its reader likes.
+const MOST_STREAMS: usize = 64;
+
+/// For a reader to take anything of what it was sent: one that asks and never reads must not hold a place for ever.
+const READ_STALL: Duration = Duration::from_secs(20);
+
 /// For a request head; also closes idle connections.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -44,6 +50,13 @@ pub(crate) struct Admin {
     pub control: Control,
     pub token: Arc<Token>,
     pub phase: watch::Receiver<Phase>,
+    pub streams: Arc<Semaphore>,
+}
+
+impl Admin {
+    pub(crate) fn new(shared: Arc<Shared>, control: Control, token: Arc<Token>, phase: watch::Receiver<Phase>) -> Self {
+        Self { shared, control, token, phase, streams: Arc::new(Semaphore::new(MOST_STREAMS)) }
+    }
 }
 
 /// Serves until the process ends: health must be answered while the data plane drains.
@@ -53,7 +66,10 @@ pub(crate) async fn serve(listener: TcpListener, admin: Admin) {
     loop {
         let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
         let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+            Ok((stream, _)) => {
+                let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(READ_STALL));
+                stream
+            }
             Err(error) => {
                 tracing::warn!(%error, "admin: cannot accept; pausing");
                 tokio::time::sleep(Duration::from_millis(100)).await;

@@ -2,8 +2,10 @@
 //! up is given a fresh snapshot; nothing is queued for it beyond a few deltas. It ends when shutdown is over.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
 use tokio::sync::broadcast::error::RecvError;
@@ -14,10 +16,18 @@ use super::{Admin, problem};
 use crate::control::Command;
 
 pub(super) async fn stream(State(admin): State<Admin>) -> Response {
+    let Ok(permit) = Arc::clone(&admin.streams).try_acquire_owned() else {
+        return problem::refuse(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too-many-streams",
+            "too many streams are open; try later",
+        );
+    };
     // One event in the channel, one in hyper: a reader that stops reading stops us here.
     let (events, receiver) = mpsc::channel(1);
     let Ok(mut feed) = Feed::open(&admin).await else { return problem::ending() };
     tokio::spawn(async move {
+        let _permit = permit;
         while let Some(event) = feed.next(&admin).await {
             if events.send(Ok::<_, Infallible>(event)).await.is_err() {
                 return;

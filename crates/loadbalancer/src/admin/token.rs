@@ -90,14 +90,15 @@ fn keep(dir: &Path, path: &Path, own: u32, secret: &str) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     // Somebody else's directory in /tmp, or a link to one, would hand the token over.
     let found = fs::symlink_metadata(dir)?;
-    if !found.is_dir() || found.uid() != own {
-        return Err(io::Error::other("the directory is not this user's own"));
+    if !found.is_dir() || found.uid() != own || found.mode() & 0o022 != 0 {
+        return Err(io::Error::other("others can write to its directory"));
     }
     let beside = path.with_extension(format!("{}.new", std::process::id()));
+    // What a former process of our number left there may have another mode, or be a link.
+    let _ = fs::remove_file(&beside);
     let written = fs::OpenOptions::new()
         .write(true)
-        .create(true)
-        .truncate(true)
+        .create_new(true)
         .mode(TOKEN_FILE_MODE)
         .open(&beside)
         .and_then(|mut file| file.write_all(secret.as_bytes()))

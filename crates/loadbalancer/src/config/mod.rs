@@ -170,7 +170,7 @@ pub fn parse(
     let matches = command().try_get_matches_from(args)?;
     let (verb, config_file, typed) = cli::lower(&matches, &var);
     Ok(match verb {
-        cli::Verb::Check(path) => check_file(path),
+        cli::Verb::Check(path) => check_file(path, typed),
         cli::Verb::Run => {
             let mut problems = Vec::new();
             let file = config_file.map(|given| read_file(&given, &mut problems)).unwrap_or_default();
@@ -179,10 +179,12 @@ pub fn parse(
     })
 }
 
-fn check_file(path: PathBuf) -> Result<Command, ConfigError> {
+/// Only the file is judged; whether there is a token for it cannot be a matter of the file.
+fn check_file(path: PathBuf, mut typed: Raw) -> Result<Command, ConfigError> {
     let mut problems = Vec::new();
     let given = Given::one(path.display().to_string(), Origin::Default);
-    let raw = read_file(&given, &mut problems);
+    typed.values.retain(|key, _| ["ADMIN_TOKEN", "admin.token_file"].contains(key));
+    let raw = typed.or(read_file(&given, &mut problems));
     finish(raw, problems).map(|_| Command::Checked(path))
 }
 

@@ -132,7 +132,7 @@ pub(crate) static OPTIONS: &[Opt] = &[
     option!("Retries", "retry.percent", None, None, Kind::Count(0, 100), "20",
         "Most retries per hundred requests in the long run", "Finagle's and Envoy's: a failing pool is not pushed over by retries"),
     option!("Retries", "retry.reserve", None, None, Kind::Count(0, 100_000), "100",
-        "Retries possible in any ten seconds whatever the traffic", "Finagle's 10 a second"),
+        "Retries possible in any ten seconds whatever the traffic, shared out between the workers (10 each at least)", "Finagle's 10 a second"),
 
     option!("Connections to backends", "upstream.max_idle", None, None, Kind::Count(0, 10_000), "64",
         "Idle connections kept per backend and worker", "one for each of 64 clients that a worker serves at a time"),
@@ -226,7 +226,11 @@ pub fn options_markdown() -> String {
             code(option.variable.unwrap_or_default()),
             code(option.key),
             code(option.default),
-            format!("{} ({})", option.help, option.kind.expected()),
+            if matches!(option.kind, Kind::Secret) {
+                option.help.to_owned()
+            } else {
+                format!("{} ({})", option.help, option.kind.expected())
+            },
             option.reason.to_owned(),
         ];
         table.push_str(&format!("| {} |\n", cells.map(|cell| cell.replace('|', "\\|")).join(" | ")));

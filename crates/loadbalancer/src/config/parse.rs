@@ -122,7 +122,9 @@ pub(super) fn host_port(text: &str) -> Result<HostPort, String> {
     if host.is_empty() || host.len() > 253 || !host.bytes().all(fits) {
         return Err(format!("{host:?} is not a host name or IP address"));
     }
-    Ok(HostPort { host: host.to_ascii_lowercase(), port })
+    // One spelling per address, so that the same server is not taken for two.
+    let host = host.parse::<IpAddr>().map_or_else(|_| host.to_ascii_lowercase(), |ip| ip.to_string());
+    Ok(HostPort { host, port })
 }
 
 #[cfg(test)]

@@ -161,3 +161,39 @@ fn broken_toml_is_a_problem_with_a_place() {
     let error = parse_with(&["--config", &path], &[]).unwrap_err();
     assert!(error.to_string().contains(&format!("{path}:1:")), "{error}");
 }
+
+#[test]
+fn a_list_where_one_value_belongs_is_refused() {
+    let (_guard, path) = file("[proxy]\nport = []\nworkers = [1, 2]\n[timeouts]\nconnect = []\n");
+    let text = parse_with(&["--config", &path], &[]).unwrap_err().to_string();
+    assert!(text.contains("3 problems") && text.contains(":2:8: proxy.port: is a list; expected a port"), "{text}");
+}
+
+#[test]
+fn a_token_file_named_by_a_flag_wins_over_the_variable() {
+    let (_guard, path) = file("fedcba9876543210\n");
+    let env = [("ADMIN_TOKEN", "0123456789abcdef")];
+    let token = |args: &[&str]| match parse_with(args, &env).unwrap().admin.token {
+        TokenSource::Given(token) => token,
+        TokenSource::Made => panic!("a token was given"),
+    };
+    assert_eq!(token(&["--admin-token-file", &path]), "fedcba9876543210");
+    assert_eq!(token(&[]), "0123456789abcdef");
+}
+
+#[test]
+fn one_server_in_two_spellings_and_the_balancer_itself_are_refused() {
+    for args in [
+        &["--backend", "[::1]:80", "--backend", "[0::1]:80"][..],
+        &["--port", "8081", "--backend", "127.0.0.1:8081"],
+        &["--bind", "::1", "--backend", "[::1]:8080"],
+    ] {
+        assert_eq!(parse_with(args, &[]).unwrap_err().exit_code(), 78, "{args:?}");
+    }
+}
+
+#[test]
+fn networks_may_be_a_list_or_stand_between_commas() {
+    let (_guard, path) = file("[proxy]\ntrusted_proxies = [\"10.0.0.0/8, 192.0.2.1\", \"::1\"]\n");
+    assert_eq!(parse_with(&["--config", &path], &[]).unwrap().trusted_proxies.len(), 3);
+}

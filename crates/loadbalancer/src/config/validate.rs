@@ -24,7 +24,7 @@ const SHORTEST_TOKEN: usize = 16;
 /// Judges everything; a config comes back only if nothing is wrong.
 pub(super) fn validate(raw: &Raw, problems: Vec<Problem>) -> (Option<Config>, Vec<Problem>) {
     let mut judge = Judge { raw, problems };
-    let config = Config {
+    let mut config = Config {
         bind: judge.address("proxy.bind"),
         port: judge.count("proxy.port") as u16,
         workers: match judge.count("proxy.workers") {
@@ -74,6 +74,10 @@ pub(super) fn validate(raw: &Raw, problems: Vec<Problem>) -> (Option<Config>, Ve
             },
         },
     };
+    if !raw.values.contains_key("health.fast_interval") {
+        // Whoever shortens the interval alone does not mean checks to slow down while a state changes.
+        config.health.fast_interval = config.health.fast_interval.min(config.health.interval);
+    }
     judge.together(&config);
     let problems = judge.problems;
     (problems.is_empty().then_some(config), problems)
@@ -114,7 +118,12 @@ impl Judge<'_> {
     /// The last thing said, read by `read`; `None` after a problem was noted.
     fn value<T>(&mut self, name: &str, read: impl Fn(&str) -> Option<T>) -> Option<T> {
         let (option, given) = self.given(name);
-        let (text, origin) = given.texts.last()?;
+        // Only a file can give a list where one value belongs, and only an empty one has no last value.
+        let one = given.texts.last().filter(|_| given.texts.len() == 1 || !matches!(given.origin, Origin::File(..)));
+        let Some((text, origin)) = one else {
+            self.problem(&given.origin, name, None, format!("is a list; expected {}", option.kind.expected()));
+            return None;
+        };
         let value = read(text.trim());
         if value.is_none() {
             self.problem(origin, name, Some(text.clone()), format!("expected {}", option.kind.expected()));
@@ -148,10 +157,15 @@ impl Judge<'_> {
     fn networks(&mut self, name: &str) -> Vec<IpNet> {
         let (option, given) = self.given(name);
         let mut networks = Vec::new();
-        for (text, origin) in given.texts.iter().filter(|(text, _)| !text.is_empty()) {
+        let parts =
+            given.texts.iter().flat_map(|(text, origin)| text.split(',').map(move |part| (part.trim(), origin)));
+        for (text, origin) in parts.filter(|(text, _)| !text.is_empty()) {
             match parse::network(text) {
                 Some(network) => networks.push(network),
-                None => self.problem(origin, name, Some(text.clone()), format!("expected {}", option.kind.expected())),
+                None => {
+                    let words = format!("expected {}", option.kind.expected());
+                    self.problem(origin, name, Some(text.to_owned()), words);
+                }
             }
         }
         networks
@@ -227,7 +241,10 @@ impl Judge<'_> {
     fn admin(&mut self) -> AdminConfig {
         let (bind, port) = (self.address("admin.bind"), self.count("admin.port") as u16);
         let file = self.raw.values.get("admin.token_file").cloned();
-        let token = match (self.raw.values.get("ADMIN_TOKEN").cloned(), file) {
+        // The token itself can only be a variable, so a flag that names a file is stronger (flag > environment).
+        let flagged = file.as_ref().is_some_and(|given| matches!(given.origin, Origin::Flag(_)));
+        let variable = self.raw.values.get("ADMIN_TOKEN").filter(|_| !flagged).cloned();
+        let token = match (variable, file) {
             (Some(given), _) => {
                 self.token(given.texts.first().map(|(text, _)| text.clone()), &given.origin, "ADMIN_TOKEN")
             }
@@ -269,6 +286,15 @@ impl Judge<'_> {
             let (_, given) = self.given("health.fast_interval");
             let words = "is longer than health.interval; expected at most as long";
             self.refuse(&given.origin, "health.fast_interval", None, words);
+        }
+        for backend in &config.pool.backends {
+            let own = backend.address.host.parse::<IpAddr>().is_ok_and(|ip| ip == config.bind || ip.is_loopback())
+                && (config.bind.is_loopback() || config.bind.is_unspecified());
+            if own && config.port == backend.address.port {
+                let (_, given) = self.given("pool.backends");
+                let words = "is this balancer's own address: requests would go round for ever";
+                self.refuse(&given.origin, "pool.backends", Some(backend.address.to_string()), words);
+            }
         }
         let same = config.port != 0 && config.port == config.admin.port;
         if same

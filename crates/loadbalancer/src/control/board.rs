@@ -51,6 +51,8 @@ pub(super) struct Entry {
     pub failed: u64,
     checker: Checker,
     next: Instant,
+    /// Grows when what was known becomes void; a report of an earlier one is dropped.
+    epoch: u32,
 }
 
 /// The last active check.
@@ -111,6 +113,7 @@ impl Board {
             passed: 0,
             failed: 0,
             next: now,
+            epoch: 0,
         });
         let pool =
             BoardPool { name: config.pool.name.as_str().into(), cursor: Arc::default(), entries: entries.collect() };
@@ -126,7 +129,9 @@ impl Board {
 
     /// Whether every backend has had a first result.
     pub(super) fn all_known(&self) -> bool {
-        self.pools.iter().flat_map(|pool| &pool.entries).all(|entry| entry.last.is_some())
+        // What is in maintenance is not checked, so nothing is waited for.
+        let known = |entry: &Entry| entry.last.is_some() || entry.admin == AdminState::Maintenance;
+        self.pools.iter().flat_map(|pool| &pool.entries).all(known)
     }
 
     /// The next snapshot, if what it shows has changed.
@@ -172,8 +177,8 @@ impl Board {
             self.event(now_ms, EventKind::Discovery, Some(place), message);
         }
         let entry = &mut self.pools[place.0].entries[place.1];
-        // A check that was under way when maintenance began says nothing that is wanted.
-        if entry.admin == AdminState::Maintenance {
+        // A check that was under way when maintenance began says nothing about what comes after it.
+        if entry.admin == AdminState::Maintenance || report.epoch != entry.epoch {
             return;
         }
         let passed = matches!(report.outcome, Outcome::Passed(_));
@@ -184,6 +189,11 @@ impl Board {
         let words = match &report.outcome {
             Outcome::Passed(took) => format!("connected in {:.1} ms", took.as_secs_f64() * 1000.0),
             Outcome::Failed(failure) => failure.words.clone(),
+            Outcome::NotTried(why) => {
+                tracing::warn!(backend = %entry.backend.spec.name, why, "a check could not be made");
+                entry.schedule(Instant::now() + policy.fast_interval, now_ms + policy.fast_interval.as_millis() as u64);
+                return;
+            }
         };
         entry.last = Some(LastCheck { unix_ms: now_ms, passed, words });
         *(if passed { &mut entry.passed } else { &mut entry.failed }) += 1;
@@ -197,8 +207,9 @@ impl Board {
     /// check forward.
     pub(super) fn take_live_failure(&mut self, policy: &HealthPolicy, live: LiveFailure, now_ms: u64) {
         let Some(place) = self.find(live.backend) else { return };
+        let entry = &self.pools[place.0].entries[place.1];
         // A request picked it before it was taken out: nothing new.
-        if self.pools[place.0].entries[place.1].health.health() != Health::Up {
+        if entry.health.health() != Health::Up || entry.admin == AdminState::Maintenance {
             return;
         }
         self.judge(policy, place, Outcome::Failed(live.failure), "connects of live requests", now_ms);
@@ -214,7 +225,7 @@ impl Board {
         let first = entry.last.is_none() || entry.health.health() == Health::Unknown;
         let verdict = entry.health.record(policy, matches!(outcome, Outcome::Passed(_)));
         let failure = match outcome {
-            Outcome::Passed(_) => None,
+            Outcome::Passed(_) | Outcome::NotTried(_) => None,
             Outcome::Failed(failure) => Some(failure),
         };
         let Some(verdict) = verdict else {
@@ -283,6 +294,7 @@ impl Board {
         } else if before == AdminState::Maintenance {
             // What was known is out of date: the next result decides at once, and it is asked for at once.
             entry.health.reset();
+            entry.epoch += 1;
             entry.health_code = ReasonCode::NotCheckedYet;
             entry.health_words = "back from maintenance; not checked yet".to_owned();
             entry.schedule(Instant::now(), now_ms);
@@ -298,6 +310,6 @@ impl Entry {
     fn schedule(&mut self, at: Instant, unix_ms: u64) {
         self.next = at;
         self.next_unix_ms = Some(unix_ms);
-        self.checker.order(Order::CheckAt(at));
+        self.checker.order(Order::CheckAt(at, self.epoch));
     }
 }

@@ -9,7 +9,7 @@ use lb_core::backend::{BackendId, HostPort};
 use lb_core::health::{Failure, Outcome};
 use lb_core::probe;
 use tokio::sync::{mpsc, watch};
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::config::Config;
@@ -18,6 +18,8 @@ use crate::config::Config;
 #[derive(Debug)]
 pub(super) struct Report {
     pub backend: BackendId,
+    /// That of the order.
+    pub epoch: u32,
     pub outcome: Outcome,
     /// The address that took the connection, or the one to go on trying.
     pub address: Option<SocketAddr>,
@@ -28,7 +30,8 @@ pub(super) struct Report {
 /// What the control task wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Order {
-    CheckAt(Instant),
+    /// When, and a number that comes back with the report.
+    CheckAt(Instant, u32),
     Pause,
 }
 
@@ -46,7 +49,7 @@ impl Checker {
         first: Instant,
         reports: mpsc::Sender<Report>,
     ) -> Self {
-        let (orders, receiver) = watch::channel(Order::CheckAt(first));
+        let (orders, receiver) = watch::channel(Order::CheckAt(first, 0));
         let names = Names::new(address, config.upstream.refresh, config.health.timeout);
         let task = tokio::spawn(run(backend, names, config.health.timeout, receiver, reports)).abort_handle();
         Self { orders, task }
@@ -74,10 +77,10 @@ async fn run(
         let order = *orders.borrow_and_update();
         let changed = match order {
             Order::Pause => orders.changed().await,
-            Order::CheckAt(at) => tokio::select! {
+            Order::CheckAt(at, epoch) => tokio::select! {
                 changed = orders.changed() => changed,
                 () = sleep_until(at) => {
-                    let report = check(backend, &mut names, limit).await;
+                    let report = check(backend, epoch, &mut names, limit).await;
                     if reports.send(report).await.is_err() {
                         return;
                     }
@@ -92,13 +95,18 @@ async fn run(
     }
 }
 
-async fn check(backend: BackendId, names: &mut Names, limit: Duration) -> Report {
+async fn check(backend: BackendId, epoch: u32, names: &mut Names, limit: Duration) -> Report {
     let discovery = names.refresh().await;
     let (outcome, address) = match names.failure() {
         Some(failure) => (Outcome::Failed(failure), None),
         None => probe::tcp(&names.addresses, limit).await,
     };
-    Report { backend, outcome, address: address.or_else(|| names.addresses.first().copied()), discovery }
+    if address.is_some() {
+        names.last_good = address;
+    }
+    // A failed check is no reason to send requests to another of its addresses: only one that answers is.
+    let address = address.or_else(|| names.current());
+    Report { backend, epoch, outcome, address, discovery }
 }
 
 /// The addresses of one backend: fixed, or looked up again now and then. A look-up that fails keeps the last ones.
@@ -109,13 +117,23 @@ struct Names {
     refresh: Duration,
     limit: Duration,
     problem: Option<String>,
+    /// The address that answered last.
+    last_good: Option<SocketAddr>,
+    /// A look-up that has not come back yet. There is at most one: the system's resolver cannot be interrupted, and
+    /// a new one at each check would pile up while it hangs.
+    pending: Option<JoinHandle<std::io::Result<Vec<SocketAddr>>>>,
 }
 
 impl Names {
     fn new(name: HostPort, refresh: Duration, limit: Duration) -> Self {
         let fixed = name.host.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, name.port));
         let addresses = fixed.into_iter().collect();
-        Self { name, addresses, looked_up: None, refresh, limit, problem: None }
+        Self { name, addresses, looked_up: None, refresh, limit, problem: None, last_good: None, pending: None }
+    }
+
+    /// The address to go on with: the one that answered last while it is still among them, else the first.
+    fn current(&self) -> Option<SocketAddr> {
+        self.last_good.filter(|address| self.addresses.contains(address)).or_else(|| self.addresses.first().copied())
     }
 
     /// Why there is no address at all.
@@ -134,11 +152,16 @@ impl Names {
         if !due {
             return None;
         }
-        let found = timeout(self.limit, look_up(&self.name)).await;
+        let mut pending = self.pending.take().unwrap_or_else(|| tokio::spawn(look_up(self.name.clone())));
+        let found = timeout(self.limit, &mut pending).await;
         self.looked_up = Some(Instant::now());
+        if found.is_err() {
+            self.pending = Some(pending);
+        }
         let problem = match found {
-            Ok(Ok(addresses)) if !addresses.is_empty() => return self.take(addresses),
-            Ok(Ok(_)) => "the name has no address".to_owned(),
+            Ok(Ok(Ok(addresses))) if !addresses.is_empty() => return self.take(addresses),
+            Ok(Ok(Ok(_))) => "the name has no address".to_owned(),
+            Ok(Ok(Err(error))) => error.to_string(),
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("no answer within {:?}", self.limit),
         };
@@ -163,7 +186,7 @@ impl Names {
 }
 
 /// The addresses of a name, IPv4 first, in an order that does not change from one look-up to the next.
-async fn look_up(name: &HostPort) -> std::io::Result<Vec<SocketAddr>> {
+async fn look_up(name: HostPort) -> std::io::Result<Vec<SocketAddr>> {
     let mut addresses: Vec<SocketAddr> = tokio::net::lookup_host((name.host.as_str(), name.port)).await?.collect();
     addresses.sort_unstable();
     addresses.dedup();

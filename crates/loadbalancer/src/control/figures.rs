@@ -3,6 +3,7 @@
 //! Kept per backend: eleven readings (about 40 KiB) and a minute of rates; for the whole, five minutes of samples.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use lb_core::api::{self, HISTORY_KEPT, RECENT_KEPT, Sample, StatusClasses, Traffic};
 use lb_core::metrics::{BackendTotals, Counts, FailureKind, LocalReply, WorkerTotals};
@@ -17,6 +18,8 @@ const WINDOW: usize = 10;
 pub(super) struct Figures {
     pub tick: u64,
     pub started_unix_ms: u64,
+    /// Rates are computed from it: the time of day may jump.
+    started: Instant,
     pub proxy_address: String,
     pub history: VecDeque<Sample>,
     /// In the order of pools and backends.
@@ -54,6 +57,7 @@ impl Figures {
         Self {
             tick: 0,
             started_unix_ms: now_ms,
+            started: Instant::now(),
             proxy_address,
             history: VecDeque::new(),
             backends: pools.map(|count| (0..count).map(|_| Window::default()).collect()).into(),
@@ -64,8 +68,9 @@ impl Figures {
     }
 
     /// Reads all counters.
-    pub(super) fn tick(&mut self, shared: &Shared, board: &Board, now_ms: u64) {
+    pub(super) fn tick(&mut self, shared: &Shared, board: &Board, unix_ms: u64) {
         self.tick += 1;
+        let now_ms = self.started.elapsed().as_millis() as u64;
         push_bounded(&mut self.local, (now_ms, worker_totals(shared)), WINDOW + 1);
         for (pool, windows) in board.pools.iter().zip(&mut self.backends) {
             for (entry, window) in pool.entries.iter().zip(windows) {
@@ -74,12 +79,12 @@ impl Figures {
                 push_bounded(&mut window.recent, rate, RECENT_KEPT);
             }
         }
-        let second = self.last_second(board);
+        let second = self.last_second(board, unix_ms);
         push_bounded(&mut self.history, second, HISTORY_KEPT);
     }
 
     /// The last second of everything, for the charts.
-    fn last_second(&self, board: &Board) -> Sample {
+    fn last_second(&self, board: &Board, unix_ms: u64) -> Sample {
         let (mut requests_per_s, mut errors_per_s) = self.local_per_s();
         let mut response = Counts::default();
         for window in self.backends.iter().flatten() {
@@ -90,7 +95,7 @@ impl Figures {
             response.merge(&now.response.since(&before.response));
         }
         Sample {
-            unix_ms: self.local.back().map_or(0, |(at, _)| *at),
+            unix_ms,
             requests_per_s,
             errors_per_s,
             in_flight: board.pools.iter().flat_map(|pool| &pool.entries).map(|entry| entry.backend.in_flight()).sum(),

@@ -7,6 +7,7 @@ use lb_core::metrics::{BackendTotals, FailureKind, LocalReply};
 
 use super::board::{Board, Entry};
 use super::figures::worker_totals;
+use crate::logging;
 use crate::worker::Shared;
 
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
@@ -130,6 +131,7 @@ fn pools(page: &mut Page, shared: &Shared) {
             workers.cut_by_client,
         ),
         ("lb_retries_refused_total", "counter", "Retries that the budget refused.", workers.retries_refused),
+        ("lb_log_lines_dropped_total", "counter", "Log lines that nobody took in time.", logging::dropped() as u64),
         ("lb_panics_total", "counter", "Connections lost to a panic: please report.", workers.panics),
     ];
     for (name, kind, help, value) in each {

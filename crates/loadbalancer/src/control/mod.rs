@@ -17,6 +17,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lb_core::api::{AdminState, Backend, EventKind, Status};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
 use crate::worker::{LiveFailure, Shared};
@@ -36,6 +37,8 @@ const COMMANDS: usize = 64;
 
 /// What the control task can be asked.
 pub(crate) enum Command {
+    /// Only whether it answers.
+    Ping(oneshot::Sender<()>),
     Status(oneshot::Sender<Status>),
     Metrics(oneshot::Sender<String>),
     /// A status, and the deltas that follow it without a gap.
@@ -75,17 +78,22 @@ impl Control {
     }
 
     /// Says that shutdown has begun.
-    pub(crate) async fn drain(&self) {
-        let _ = self.commands.send(Command::Drain).await;
+    pub(crate) fn drain(&self) {
+        // A control task that does not listen must not hold the end up.
+        let _ = self.commands.try_send(Command::Drain);
     }
 }
 
-/// Starts the control task and the checkers. `proxy_address` is shown in the status.
-pub(crate) fn start(shared: Arc<Shared>, live_failures: mpsc::Receiver<LiveFailure>, proxy_address: String) -> Control {
+/// Starts the control task and the checkers. `proxy_address` is shown in the status. The task ends only by a panic.
+pub(crate) fn start(
+    shared: Arc<Shared>,
+    live_failures: mpsc::Receiver<LiveFailure>,
+    proxy_address: String,
+) -> (Control, JoinHandle<()>) {
     let (commands, received) = mpsc::channel(COMMANDS);
     let (started_tx, started) = watch::channel(false);
-    tokio::spawn(run(shared, live_failures, received, started_tx, proxy_address));
-    Control { commands, started }
+    let task = tokio::spawn(run(shared, live_failures, received, started_tx, proxy_address));
+    (Control { commands, started }, task)
 }
 
 /// Now, in milliseconds since 1970. Only for showing; nothing is computed from differences of it.
@@ -112,10 +120,6 @@ async fn run(
         tokio::select! {
             Some(report) = reports.recv() => {
                 board.take_report(&shared.config.health, report, unix_ms());
-                if !*started.borrow() && board.all_known() {
-                    publish(&shared, &mut board);
-                    started.send_replace(true);
-                }
             }
             Some(failure) = live_failures.recv() => board.take_live_failure(&shared.config.health, failure, unix_ms()),
             command = commands.recv() => match command {
@@ -134,12 +138,16 @@ async fn run(
             }
         }
         publish(&shared, &mut board);
+        if !*started.borrow() && board.all_known() {
+            started.send_replace(true);
+        }
     }
 }
 
 fn answer(command: Command, shared: &Shared, board: &mut Board, figures: &Figures, deltas: &broadcast::Sender<Tick>) {
     // An asker that has gone away needs no answer.
     match command {
+        Command::Ping(reply) => drop(reply.send(())),
         Command::Status(reply) => drop(reply.send(figures.status(shared, board, unix_ms()))),
         Command::Metrics(reply) => drop(reply.send(metrics::page(shared, board))),
         Command::Subscribe(reply) => {

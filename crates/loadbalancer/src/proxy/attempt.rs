@@ -17,7 +17,7 @@ use std::task::Poll;
 
 use bytes::BytesMut;
 use http::Method;
-use lb_core::health::Failure;
+use lb_core::health::{Failure, is_our_own};
 use lb_core::metrics::FailureKind;
 use lb_core::policy::{MAX_ATTEMPTS, Slot, Tried};
 
@@ -46,6 +46,8 @@ struct Broken {
 
 enum Cause {
     Connect(Failure),
+    /// We have no descriptor, port or memory left to connect with.
+    OutOfMeans(std::io::Error),
     Exchange(ExchangeError),
 }
 
@@ -57,7 +59,7 @@ struct Spent {
     connects: u32,
     /// What was tried and how it failed, for the reply.
     story: String,
-    /// Only a fresh connection will do.
+    /// Only a fresh connection will do: a kept one has just turned out to be closed, and its neighbours may be too.
     fresh: bool,
 }
 
@@ -121,14 +123,13 @@ fn next(
             pick(route, &spent.tried)
         }
         Cause::Exchange(ExchangeError::Closed(_)) if broken.written == 0 || is_idempotent(&request.head.method) => {
-            spent.retries += 1;
+            // A kept connection that was closed meanwhile says nothing about anybody: not counted, once.
+            let stale = broken.reused && !std::mem::replace(&mut spent.fresh, broken.reused);
+            spent.retries += u32::from(!stale);
             if spent.retries > retry.max {
                 return None;
             }
-            let slot = pick(route, &spent.tried).or_else(|| {
-                spent.fresh = broken.reused;
-                broken.reused.then_some(current)
-            })?;
+            let slot = pick(route, &spent.tried).or_else(|| broken.reused.then_some(current))?;
             let worker = &client.worker;
             if !worker.budget.borrow_mut().withdraw(worker.clock.now().as_ms()) {
                 worker.slot().shard.retries_refused.add(1);
@@ -137,7 +138,7 @@ fn next(
             }
             Some(slot)
         }
-        Cause::Exchange(_) => None,
+        Cause::OutOfMeans(_) | Cause::Exchange(_) => None,
     }
 }
 
@@ -155,6 +156,10 @@ fn note(client: &Client, backend: &LocalBackend, record: &mut Record, broken: &B
             // A full channel already holds failures enough; see `Shared`.
             let _ = client.worker.shared.live_failures.try_send(message);
             failure.words.clone()
+        }
+        Cause::OutOfMeans(error) => {
+            record.settle();
+            format!("not tried: {error}")
         }
         Cause::Exchange(error) => {
             match error.failure() {
@@ -188,12 +193,12 @@ async fn attempt(
         Some(connection) => connection,
         None => match open(client, backend).await {
             Ok(connection) => connection,
-            Err(failure) => return Err(Broken { body, cause: Cause::Connect(failure), written: 0, reused: false }),
+            Err(cause) => return Err(Broken { body, cause, written: 0, reused: false }),
         },
     };
     put_head(client, backend, request, framing, &mut connection.unsent);
     client.wait_for(Waiting::RequestBody, config.timeouts.body_stall);
-    let mut exchange = Exchange::new(connection, Outgoing::new(body, framing));
+    let mut exchange = Exchange::new(connection, Outgoing::new(body, framing, idempotent));
     let head = poll_fn(|cx| {
         let progress = |progress| match progress {
             Progress::SentAll => client.wait_for(Waiting::ResponseHead, config.timeouts.response_head),
@@ -225,21 +230,23 @@ fn put_head(client: &Client, backend: &LocalBackend, request: &Outbound<'_>, fra
     };
     let facts = Forwarding {
         host,
+        host_named: !request.host.is_empty(),
         client: &client.address_text,
         trusted: client.trusted,
         request_id: request.request_id.as_bytes(),
         via: &client.worker.shared.via_text,
         framing,
     };
-    write_head(out, request.head.method.as_str(), request.target, &request.head.headers, &facts);
+    write_head(out, request.head.method.as_str(), &request.target, &request.head.headers, &facts);
 }
 
 /// Makes a connection, within the connect timeout.
-async fn open(client: &Client, backend: &LocalBackend) -> Result<Box<UpstreamConn>, Failure> {
+async fn open(client: &Client, backend: &LocalBackend) -> Result<Box<UpstreamConn>, Cause> {
     let worker = &client.worker;
     let limit = worker.shared.config.timeouts.connect;
     let Some(address) = backend.address.get() else {
-        return Err(Failure { code: lb_core::api::ReasonCode::NotResolved, words: "no address".to_owned() });
+        let words = "no address".to_owned();
+        return Err(Cause::Connect(Failure { code: lb_core::api::ReasonCode::NotResolved, words }));
     };
     let started = worker.clock.now();
     client.wait_for(Waiting::Connect, limit);
@@ -252,8 +259,9 @@ async fn open(client: &Client, backend: &LocalBackend) -> Result<Box<UpstreamCon
             shard.connect.record(worker.clock.now().since(started));
             Ok(connection)
         }
-        Some(Err(error)) => Err(Failure::of_connect(&error)),
-        None => Err(Failure::connect_timeout(limit)),
+        Some(Err(error)) if is_our_own(&error) => Err(Cause::OutOfMeans(error)),
+        Some(Err(error)) => Err(Cause::Connect(Failure::of_connect(&error))),
+        None => Err(Cause::Connect(Failure::connect_timeout(limit))),
     }
 }
 
@@ -273,6 +281,8 @@ fn give_up(cause: Cause, story: String) -> ProxyError {
             let timed_out = failure.code == lb_core::api::ReasonCode::ConnectTimeout;
             ProxyError::ConnectFailed { tried: story, timed_out }
         }
+        Cause::OutOfMeans(_) => ProxyError::OutOfMeans(story),
+        Cause::Exchange(error @ ExchangeError::ClientBody(_)) if error.client_gone() => ProxyError::ClientGone,
         Cause::Exchange(ExchangeError::ClientBody(error)) => ProxyError::RequestBody(format!("  {error}\n")),
         Cause::Exchange(ExchangeError::ClientStalled) => ProxyError::RequestTimeout,
         Cause::Exchange(ExchangeError::Closed(_) | ExchangeError::Body(_)) => ProxyError::UpstreamClosed(story),

@@ -78,7 +78,12 @@ impl Streaming {
                     self.record.sent_to_client(data.len() as u64);
                 }
             }
-            Poll::Ready(Some(Err(error))) => self.record.failed(error.failure().unwrap_or(FailureKind::Body)),
+            Poll::Ready(Some(Err(error))) => {
+                // Without a failure of the backend's it stays unsettled, and is counted as cut by the client.
+                if let Some(kind) = error.failure() {
+                    self.record.failed(kind);
+                }
+            }
             Poll::Pending if expired => {
                 self.record.failed(FailureKind::Body);
                 let error = std::io::Error::new(std::io::ErrorKind::TimedOut, "the response body stood still");
@@ -94,7 +99,7 @@ impl Streaming {
         self.record.complete();
         if let Some(connection) = self.exchange.into_connection() {
             let (worker, backend) = (&self.record.client().worker, self.record.backend());
-            backend.idle.put(connection, worker.clock.now(), worker.shared.config.upstream.max_idle);
+            backend.keep(connection, worker.clock.now(), worker.shared.config.upstream.max_idle);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER, TRANSFER_ENCODING};
 use http::request::Parts;
 use hyper::{Response, StatusCode};
 use lb_core::metrics::LocalReply;
@@ -24,12 +24,20 @@ pub(super) enum ProxyError {
     MethodNotAllowed,
     /// Client: its body broke off or was invalid.
     RequestBody(String),
+    /// Client: it went away in the middle of its body; nobody is there to be told.
+    ClientGone,
+    /// Client: an expectation other than 100-continue.
+    Expectation,
+    /// Client: a transfer coding other than chunked.
+    UnsupportedCoding,
     /// Client: its body stood still.
     RequestTimeout,
     /// Ours: no pool for it.
     NoRoute,
     /// Ours: no backend in the pool may take it; says which there are and why each is out.
     NoBackend(String),
+    /// Ours: no descriptor, port or memory is left to reach a backend; says what was tried.
+    OutOfMeans(String),
     /// Backend: no connection could be made; says what was tried.
     ConnectFailed { tried: String, timed_out: bool },
     /// Backend: closed before the response head; says what was tried.
@@ -46,6 +54,10 @@ impl ProxyError {
         match self {
             Self::BadRequest(_) | Self::RequestBody(_) => LocalReply::BadRequest,
             Self::MethodNotAllowed => LocalReply::MethodNotAllowed,
+            Self::ClientGone => LocalReply::ClientGone,
+            Self::Expectation => LocalReply::ExpectationFailed,
+            Self::UnsupportedCoding => LocalReply::UnsupportedCoding,
+            Self::OutOfMeans(_) => LocalReply::OutOfMeans,
             Self::RequestTimeout => LocalReply::RequestTimeout,
             Self::NoRoute => LocalReply::NoRoute,
             Self::NoBackend(_) => LocalReply::NoBackend,
@@ -63,6 +75,10 @@ impl ProxyError {
             Self::BadRequest(why) => why,
             Self::MethodNotAllowed => "CONNECT is not available here",
             Self::RequestBody(_) => "the request body broke off or is not valid",
+            Self::ClientGone => "the client went away",
+            Self::Expectation => "only the expectation 100-continue is understood",
+            Self::UnsupportedCoding => "only the transfer coding chunked is understood",
+            Self::OutOfMeans(_) => "the load balancer has run out of connections to servers",
             Self::RequestTimeout => "the request body did not come in time",
             Self::NoRoute => "there is nothing configured for this request",
             Self::NoBackend(_) => "no server is ready to take this request",
@@ -78,17 +94,19 @@ impl ProxyError {
         match self {
             Self::RequestBody(detail)
             | Self::NoBackend(detail)
+            | Self::OutOfMeans(detail)
             | Self::ConnectFailed { tried: detail, .. }
             | Self::UpstreamClosed(detail)
             | Self::HeadTimeout(detail)
             | Self::BadResponse(detail) => detail,
-            Self::BadRequest(_) | Self::MethodNotAllowed | Self::RequestTimeout | Self::NoRoute => "",
+            Self::BadRequest(_)
+            | Self::MethodNotAllowed
+            | Self::ClientGone
+            | Self::Expectation
+            | Self::UnsupportedCoding
+            | Self::RequestTimeout
+            | Self::NoRoute => "",
         }
-    }
-
-    /// Whether what the client sent leaves nothing to go on with.
-    fn ends_connection(&self) -> bool {
-        matches!(self, Self::BadRequest(_) | Self::RequestBody(_) | Self::RequestTimeout | Self::MethodNotAllowed)
     }
 }
 
@@ -127,7 +145,11 @@ pub(super) fn reply(
         // RFC 9110 §15.5.6 wants the list; what a backend allows is its own business.
         headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
     }
-    if error.ends_connection() {
+    // What is left of a body nobody wanted must not be taken for the next request (RFC 9112 §9.3).
+    if head.headers.contains_key(TRANSFER_ENCODING)
+        || head.headers.contains_key(CONTENT_LENGTH)
+        || status.is_client_error()
+    {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     close_when_draining(client, headers);

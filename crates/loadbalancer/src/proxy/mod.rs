@@ -27,6 +27,7 @@ pub(crate) async fn call(client: Rc<Client>, request: Request<Incoming>) -> Resp
     let arrived = worker.clock.now();
     client.request_begins();
     let (head, body) = request.into_parts();
+    let body = RequestBody::new(body, Rc::clone(&client.unread));
     let request = match request::Outbound::new(&client, &head) {
         Ok(request) => request,
         Err(error) => return error::reply(&client, &head, None, &error),
@@ -35,7 +36,7 @@ pub(crate) async fn call(client: Rc<Client>, request: Request<Incoming>) -> Resp
     let Some(pool) = route::pool(&view) else {
         return error::reply(&client, &head, Some(&request), &error::ProxyError::NoRoute);
     };
-    match attempt::run(&client, &pool, &request, RequestBody::new(body), arrived).await {
+    match attempt::run(&client, &pool, &request, body, arrived).await {
         Ok(reached) => response::forward(&client, reached),
         Err(error) => error::reply(&client, &head, Some(&request), &error),
     }

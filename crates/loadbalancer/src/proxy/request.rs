@@ -1,8 +1,9 @@
 //! From what a client sent to what a backend may get: validated, and with the facts that are forwarded.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use http::header::{CONTENT_LENGTH, HOST, HeaderValue};
+use http::header::{CONTENT_LENGTH, EXPECT, HOST, HeaderValue, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{Method, Version};
 
@@ -18,7 +19,7 @@ const MOST_REQUEST_ID: usize = 128;
 pub(super) struct Outbound<'a> {
     pub head: &'a Parts,
     /// Path and query, or `*`; in origin form whatever form the client chose (RFC 9112 §3.2).
-    pub target: &'a str,
+    pub target: Cow<'a, str>,
     /// `Host`, from the target if it names one (RFC 9112 §3.2.2); empty from an HTTP/1.0 client without one.
     pub host: &'a [u8],
     pub request_id: RequestId<'a>,
@@ -59,12 +60,19 @@ impl<'a> Outbound<'a> {
             // RFC 9110 §9.3.6: a gateway is not a tunnel to wherever a client likes.
             return Err(ProxyError::MethodNotAllowed);
         }
-        let target = match head.uri.path_and_query().map(|target| target.as_str()) {
-            // RFC 9112 §3.2.4: only OPTIONS may ask about the server as a whole.
-            Some("*") if head.method != Method::OPTIONS => return Err(bad("the target * is for OPTIONS only")),
-            Some(target) if !target.is_empty() => target,
-            _ => "/",
-        };
+        if let Some(expected) = head.headers.get(EXPECT)
+            && !expected.as_bytes().eq_ignore_ascii_case(b"100-continue")
+        {
+            return Err(ProxyError::Expectation);
+        }
+        // hyper frames any list that ends in chunked as chunked; the codings before it would be lost here.
+        let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
+        if codings.next().is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
+            || codings.next().is_some()
+        {
+            return Err(ProxyError::UnsupportedCoding);
+        }
+        let target = target(head)?;
         let request_id = match head.headers.get(REQUEST_ID).map(HeaderValue::as_bytes) {
             Some(id) if client.trusted && !id.is_empty() && id.len() <= MOST_REQUEST_ID => RequestId::Kept(id),
             _ => RequestId::made(client.worker.random()),
@@ -72,6 +80,28 @@ impl<'a> Outbound<'a> {
         let length_announced = head.headers.contains_key(CONTENT_LENGTH);
         Ok(Self { head, target, host: host(head)?, request_id, length_announced })
     }
+}
+
+/// RFC 9112 §3.2: origin form, taken from an absolute one.
+fn target(head: &Parts) -> Result<Cow<'_, str>, ProxyError> {
+    if head.uri.authority().is_some() && head.uri.scheme().is_none() {
+        // §3.2.3: the authority form is for CONNECT only.
+        return Err(bad("the target is neither a path nor a URL"));
+    }
+    match head.uri.path_and_query().map(|target| target.as_str()) {
+        // §3.2.4: only OPTIONS may ask about the server as a whole.
+        Some("*") if head.method != Method::OPTIONS => Err(bad("the target * is for OPTIONS only")),
+        // §3.2.4: an absolute target without path and query stands for `*` with OPTIONS.
+        None | Some("" | "/") if head.method == Method::OPTIONS && is_bare(head) => Ok(Cow::Borrowed("*")),
+        Some(target) if target.starts_with('?') => Ok(Cow::Owned(format!("/{target}"))),
+        Some(target) if !target.is_empty() => Ok(Cow::Borrowed(target)),
+        _ => Ok(Cow::Borrowed("/")),
+    }
+}
+
+/// Whether the target is `http://host` with nothing behind it.
+fn is_bare(head: &Parts) -> bool {
+    head.uri.authority().is_some_and(|authority| head.uri.to_string().ends_with(authority.as_str()))
 }
 
 /// RFC 9112 §3.2: exactly one valid Host in HTTP/1.1; the authority of an absolute target replaces it (§3.2.2).

@@ -21,7 +21,8 @@ impl ConnCache {
     pub(crate) fn take(&self, for_sure: bool) -> Option<Box<UpstreamConn>> {
         let mut idle = self.idle.borrow_mut();
         while let Some(connection) = idle.pop() {
-            if connection.is_quiet() && (!for_sure || connection.is_quiet_for_sure()) {
+            let ask = for_sure || connection.doubtful;
+            if connection.is_quiet() && (!ask || connection.is_quiet_for_sure()) {
                 return Some(connection);
             }
         }

@@ -4,6 +4,8 @@
 use bytes::{Buf, Bytes, BytesMut};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
+use super::head::has_bare_lf;
+
 /// A size line with its extensions. An extension means nothing to us; more than this is an attack (RFC 9112 §7.1.1).
 const MOST_LINE_BYTES: usize = 1024;
 
@@ -133,6 +135,9 @@ fn take_trailers(received: &mut BytesMut) -> Result<Option<HeaderMap>, &'static 
                     let value = HeaderValue::from_bytes(field.value).map_err(|_| "invalid trailer value")?;
                     trailers.append(name, value);
                 }
+            }
+            if has_bare_lf(&received[..length]) {
+                return Err("bare LF in the trailers");
             }
             (length, trailers)
         }

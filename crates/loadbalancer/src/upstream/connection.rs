@@ -6,6 +6,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
+use lb_core::probe::is_to_itself;
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 
@@ -30,6 +31,11 @@ pub(crate) struct UpstreamConn {
     pub reused: bool,
     /// When it became idle.
     pub idle_since: Tick,
+    /// Whether to ask the kernel before it is used again: its last response had no body by its kind (HEAD, 204, 304),
+    /// and a backend that sends one all the same would have it taken for the next response.
+    pub doubtful: bool,
+    /// Where it leads.
+    pub address: SocketAddr,
 }
 
 /// Opens a connection.
@@ -38,6 +44,9 @@ pub(crate) struct UpstreamConn {
 /// Those of `connect`.
 pub(crate) async fn connect(address: SocketAddr) -> io::Result<Box<UpstreamConn>> {
     let stream = TcpStream::connect(address).await?;
+    if is_to_itself(&stream) {
+        return Err(io::ErrorKind::ConnectionRefused.into());
+    }
     // A request is written at once; waiting for more (Nagle) only adds delay.
     stream.set_nodelay(true)?;
     Ok(Box::new(UpstreamConn {
@@ -46,11 +55,14 @@ pub(crate) async fn connect(address: SocketAddr) -> io::Result<Box<UpstreamConn>
         unsent: BytesMut::new(),
         reused: false,
         idle_since: Tick::default(),
+        doubtful: false,
+        address,
     }))
 }
 
 impl UpstreamConn {
-    /// Whether nothing has happened on it while it was idle. A close or stray bytes make it useless.
+    /// Whether nothing is known to have happened on it while it was idle. A close or stray bytes make it useless. Costs
+    /// no system call: the runtime remembers what it was last told of the socket.
     ///
     /// # Race window
     /// The backend may close between this look and our write. What follows is a reset before the response head, which
@@ -96,7 +108,9 @@ impl UpstreamConn {
                 stream.poll_write_vectored(cx, &parts)
             };
             let mut sent = match sent {
-                Poll::Pending if written > 0 => return Poll::Ready(Ok(written)),
+                // What was written must be known even if the next write fails: it decides about a retry. An error
+                // comes back at the next call.
+                Poll::Pending | Poll::Ready(Err(_)) if written > 0 => return Poll::Ready(Ok(written)),
                 sent => ready!(sent)?,
             };
             if sent == 0 {

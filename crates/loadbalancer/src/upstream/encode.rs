@@ -10,6 +10,8 @@ use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue};
 pub(crate) struct Forwarding<'a> {
     /// `Host`; replaces the client's.
     pub host: &'a [u8],
+    /// Whether the client named it; else it is the backend's own, and nothing to tell a backend.
+    pub host_named: bool,
     /// The client's address, as text.
     pub client: &'a str,
     /// Whether the peer's own forwarding fields are believed and extended.
@@ -52,7 +54,26 @@ fn is_ours(name: &str) -> bool {
 
 /// What tells a backend about the client; only a trusted peer's is believed.
 fn is_forwarding(name: &str) -> bool {
-    matches!(name, "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" | "x-forwarded-port" | "forwarded")
+    matches!(
+        name,
+        "x-forwarded-for"
+            | "x-forwarded-proto"
+            | "x-forwarded-host"
+            | "x-forwarded-port"
+            | "forwarded"
+            | "x-real-ip"
+            | "true-client-ip"
+    )
+}
+
+/// A name that a CGI or WSGI backend cannot tell from one of ours: `X_Forwarded_For` (RFC 3875 §4.1.18 maps `-` to
+/// `_`). Dropped whoever sends it.
+fn is_alias(name: &str) -> bool {
+    if !name.contains('_') {
+        return false;
+    }
+    let name = name.replace('_', "-");
+    is_ours(&name) || is_forwarding(&name) || is_hop_by_hop(&name)
 }
 
 /// Fields named by `Connection`, beyond those that never pass anyway (RFC 9110 §7.6.1).
@@ -84,7 +105,7 @@ pub(crate) fn write_head(out: &mut BytesMut, method: &str, target: &str, headers
     }
     for (name, value) in headers {
         let word = name.as_str();
-        if is_hop_by_hop(word) || is_ours(word) || is_forwarding(word) || named.contains(name) {
+        if is_hop_by_hop(word) || is_ours(word) || is_forwarding(word) || is_alias(word) || named.contains(name) {
             continue;
         }
         put_field(out, word, value.as_bytes());
@@ -109,8 +130,10 @@ fn put_forwarding(out: &mut BytesMut, headers: &HeaderMap, facts: &Forwarding<'_
     if facts.trusted {
         put_list(out, "x-forwarded-for", headers, facts.client.as_bytes());
         put_kept(out, "x-forwarded-proto", headers, b"http");
-        put_kept(out, "x-forwarded-host", headers, facts.host);
-        for name in ["x-forwarded-port", "forwarded"] {
+        if facts.host_named || headers.contains_key("x-forwarded-host") {
+            put_kept(out, "x-forwarded-host", headers, facts.host);
+        }
+        for name in ["x-forwarded-port", "forwarded", "x-real-ip", "true-client-ip"] {
             for value in headers.get_all(name) {
                 put_field(out, name, value.as_bytes());
             }
@@ -118,7 +141,9 @@ fn put_forwarding(out: &mut BytesMut, headers: &HeaderMap, facts: &Forwarding<'_
     } else {
         put_field(out, "x-forwarded-for", facts.client.as_bytes());
         put_field(out, "x-forwarded-proto", b"http");
-        put_field(out, "x-forwarded-host", facts.host);
+        if facts.host_named {
+            put_field(out, "x-forwarded-host", facts.host);
+        }
     }
     put_field(out, "x-request-id", facts.request_id);
 }
@@ -174,6 +199,7 @@ mod tests {
         }
         let facts = Forwarding {
             host: b"example.org",
+            host_named: true,
             client: "192.0.2.7",
             trusted,
             request_id: b"42",
@@ -210,6 +236,8 @@ mod tests {
 
     #[test]
     fn a_stranger_cannot_choose_its_address() {
+        let lies = [("x_forwarded_for", "6.6.6.6"), ("x-real-ip", "6.6.6.6"), ("x_request-id", "6.6.6.6")];
+        assert!(!head(&lies, false, Framing::None).contains("6.6.6.6"));
         let fields = [("x-forwarded-for", "6.6.6.6"), ("forwarded", "for=6.6.6.6"), ("via", "1.0 old")];
         let text = head(&fields, false, Framing::Chunked);
         assert!(!text.contains("6.6.6.6"), "{text}");

@@ -25,6 +25,8 @@ pub(crate) struct Exchange {
     sending: Sending,
     framing: BodyFraming,
     keep_alive: bool,
+    /// The response had no body by its kind.
+    bodiless: bool,
     interim: u32,
 }
 
@@ -51,7 +53,7 @@ impl Exchange {
     /// An exchange whose request head stands in the connection's `unsent`.
     pub(crate) fn new(connection: Box<UpstreamConn>, outgoing: Outgoing) -> Self {
         let (sending, framing) = (Sending::UnderWay, BodyFraming::None);
-        Self { connection, outgoing, sending, framing, keep_alive: false, interim: 0 }
+        Self { connection, outgoing, sending, framing, keep_alive: false, bodiless: false, interim: 0 }
     }
 
     /// Whose fault it is that nothing moves any more: while the request is being sent and the kernel has taken all
@@ -89,7 +91,9 @@ impl Exchange {
                         continue;
                     }
                     Parsed::Final(head) => {
+                        self.outgoing.body.forget();
                         self.keep_alive = head.keep_alive;
+                        self.bodiless = matches!(head.framing, BodyFraming::None);
                         self.framing = head.framing;
                         return Poll::Ready(Ok((head.status, head.headers)));
                     }
@@ -97,6 +101,10 @@ impl Exchange {
             }
             match self.connection.poll_receive(cx, 0) {
                 Poll::Pending => return Poll::Pending,
+                // Part of an answer has come: the request was processed, and must not be sent again.
+                Poll::Ready(Ok(0)) if !self.connection.received.is_empty() => {
+                    return Poll::Ready(Err(ExchangeError::Bad("closed inside the head")));
+                }
                 Poll::Ready(Ok(0)) => {
                     return Poll::Ready(Err(ExchangeError::Closed(broken.unwrap_or_else(cut_short))));
                 }
@@ -112,9 +120,9 @@ impl Exchange {
         cx: &mut Context<'_>,
         mut progress: impl FnMut(Progress),
     ) -> Poll<Option<Result<Frame<Bytes>, ExchangeError>>> {
-        if self.poll_sending(cx, &mut progress).is_err() {
+        if let Err(error) = self.poll_sending(cx, &mut progress) {
             // The client broke off its own request. Its response is cut too.
-            return Poll::Ready(Some(Err(ExchangeError::Body(cut_short()))));
+            return Poll::Ready(Some(Err(error)));
         }
         let frame = self.framing.poll_frame(cx, &mut self.connection);
         if let Poll::Ready(Some(Ok(_))) = &frame {
@@ -139,7 +147,8 @@ impl Exchange {
 
     /// The connection, if another exchange may follow on it: both sides through, kept alive, nothing left over
     /// (RFC 9112 §9.3; stray bytes would be taken for the next response).
-    pub(crate) fn into_connection(self) -> Option<Box<UpstreamConn>> {
+    pub(crate) fn into_connection(mut self) -> Option<Box<UpstreamConn>> {
+        self.connection.doubtful = self.bodiless;
         let clean = self.keep_alive
             && self.is_through()
             && self.sending == Sending::Through

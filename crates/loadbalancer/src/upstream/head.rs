@@ -78,6 +78,9 @@ pub(super) fn parse(received: &mut BytesMut, method: &Method) -> Result<Parsed, 
         *slot = (name.start as u32, name.end as u32, value.start as u32, value.end as u32);
     }
     let head = received.split_to(length).freeze();
+    if has_bare_lf(&head) {
+        return Err("bare LF in the head");
+    }
     if status.is_informational() {
         // RFC 9110 §15.2.2: only an answer to Upgrade, which is not forwarded.
         return if status == StatusCode::SWITCHING_PROTOCOLS {
@@ -88,6 +91,11 @@ pub(super) fn parse(received: &mut BytesMut, method: &Method) -> Result<Parsed, 
     }
     let headers = header_map(&head, &places[..count])?;
     judge(status, version, headers, method).map(Parsed::Final)
+}
+
+/// RFC 9112 §2.2 lets a recipient take a lone LF for a line end; peers differ in it, so we do not.
+pub(super) fn has_bare_lf(head: &[u8]) -> bool {
+    head.iter().enumerate().any(|(at, byte)| *byte == b'\n' && (at == 0 || head[at - 1] != b'\r'))
 }
 
 fn header_map(head: &Bytes, places: &[(u32, u32, u32, u32)]) -> Result<HeaderMap, &'static str> {
@@ -125,7 +133,14 @@ fn judge(
         (_, _, Some(length)) => BodyFraming::Length(length),
         (_, _, None) => BodyFraming::Close,
     };
-    let keep_alive = version == Some(1) && !says_close(&headers) && !matches!(framing, BodyFraming::Close);
+    // RFC 9112 §6.3: these have no body whatever they announce; one that announces it all the same may well send it.
+    let announced = match status {
+        StatusCode::NO_CONTENT => chunked || length.is_some_and(|length| length > 0),
+        StatusCode::NOT_MODIFIED => chunked,
+        _ => false,
+    };
+    let delimited = !matches!(framing, BodyFraming::Close) && !announced;
+    let keep_alive = version == Some(1) && !says_close(&headers) && delimited;
     strip(&mut headers);
     Ok(ResponseHead { status, headers, framing, keep_alive })
 }
@@ -199,7 +214,8 @@ mod tests {
         assert!(matches!(framing(""), BodyFraming::Close));
         for status in ["204 No Content", "304 Not Modified"] {
             let head = whole(&format!("HTTP/1.1 {status}\r\nContent-Length: 7\r\n\r\n"));
-            assert!(matches!(head.framing, BodyFraming::None) && head.keep_alive);
+            assert!(matches!(head.framing, BodyFraming::None));
+            assert_eq!(head.keep_alive, status.starts_with("304"), "a 204 that announces a body may send it");
         }
         let Ok(Parsed::Final(head)) = read("HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n", &Method::HEAD) else {
             panic!()
@@ -221,6 +237,7 @@ mod tests {
             ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", "other than chunked"),
             ("Bad Name: 1\r\n", "malformed"),
             ("Folded: a\r\n b\r\n", "malformed"),
+            ("Lone: a\n", "bare LF"),
         ] {
             let error = read(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n"), &Method::GET).unwrap_err();
             assert!(error.contains(why), "{fields:?}: {error}");

@@ -44,6 +44,14 @@ pub(crate) enum ExchangeError {
 }
 
 impl ExchangeError {
+    /// Whether the client went away, rather than sent something wrong.
+    pub(crate) fn client_gone(&self) -> bool {
+        let Self::ClientBody(error) = self else { return false };
+        let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<io::Error>());
+        let invalid = |kind| matches!(kind, io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData);
+        !cause.is_some_and(|cause| invalid(cause.kind()))
+    }
+
     /// How it is counted at the backend; `None` when the backend is not at fault.
     pub(crate) fn failure(&self) -> Option<FailureKind> {
         match self {

@@ -1,7 +1,9 @@
 //! The request body on its way to the backend, and what is kept of it so that it can be sent again.
 
+use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -21,19 +23,29 @@ const MOST_KEPT: usize = 64 * 1024;
 pub(crate) struct RequestBody {
     incoming: Incoming,
     ended: bool,
-    /// Pieces taken out so far; shared with what is being sent, not copied.
-    kept: Vec<Bytes>,
-    kept_bytes: usize,
+    /// What was taken out so far. Copied: a piece of one byte would hold on to the whole buffer it was read into.
+    kept: BytesMut,
     /// More was taken out than is kept, or trailers were: it cannot be sent again.
     lost: bool,
-    /// How many of `kept` the current try has sent.
-    replayed: usize,
+    /// The current try is to send what was kept first.
+    replay: bool,
+    /// Told when it is dropped before its end: the connection then has bytes on it that nobody will read.
+    unread: Rc<Cell<bool>>,
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        if !self.ended && !self.incoming.is_end_stream() {
+            self.unread.set(true);
+        }
+    }
 }
 
 impl RequestBody {
-    pub(crate) fn new(incoming: Incoming) -> Self {
+    /// `unread` is set when the body is given up before its end.
+    pub(crate) fn new(incoming: Incoming, unread: Rc<Cell<bool>>) -> Self {
         let ended = incoming.is_end_stream();
-        Self { incoming, ended, kept: Vec::new(), kept_bytes: 0, lost: false, replayed: 0 }
+        Self { incoming, ended, kept: BytesMut::new(), lost: false, replay: false, unread }
     }
 
     /// How it is delimited; asked before anything is taken out of it.
@@ -54,19 +66,18 @@ impl RequestBody {
     /// Starts again from the beginning.
     pub(crate) fn rewind(&mut self) {
         debug_assert!(self.is_replayable(), "rewound what was lost");
-        self.replayed = 0;
+        self.replay = !self.kept.is_empty();
     }
 
     /// There will be no second try: nothing more is kept.
-    fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         self.lost = true;
-        self.kept = Vec::new();
+        self.kept = BytesMut::new();
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        if let Some(piece) = self.kept.get(self.replayed) {
-            self.replayed += 1;
-            return Poll::Ready(Some(Ok(Frame::data(piece.clone()))));
+        if std::mem::take(&mut self.replay) {
+            return Poll::Ready(Some(Ok(Frame::data(Bytes::copy_from_slice(&self.kept)))));
         }
         if self.ended {
             return Poll::Ready(None);
@@ -74,12 +85,8 @@ impl RequestBody {
         let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
         match &frame {
             Some(Ok(frame)) => match frame.data_ref() {
-                Some(data) if !self.lost && self.kept_bytes + data.len() <= MOST_KEPT => {
-                    self.kept.push(data.clone());
-                    self.kept_bytes += data.len();
-                    self.replayed += 1;
-                }
                 Some(_) if self.lost => {}
+                Some(data) if self.kept.len() + data.len() <= MOST_KEPT => self.kept.extend_from_slice(data),
                 _ => self.forget(),
             },
             Some(Err(_)) => self.lost = true,
@@ -99,6 +106,8 @@ pub(crate) struct Outgoing {
     chunk: Bytes,
     tail: &'static [u8],
     ended: bool,
+    /// Whether it may be sent again although something of it was written (RFC 9110 §9.2.2).
+    idempotent: bool,
     /// Bytes of head and body that the kernel took.
     pub written: u64,
     /// Bytes of the body alone.
@@ -106,10 +115,10 @@ pub(crate) struct Outgoing {
 }
 
 impl Outgoing {
-    pub(crate) fn new(body: RequestBody, framing: Framing) -> Self {
+    pub(crate) fn new(body: RequestBody, framing: Framing, idempotent: bool) -> Self {
         let left = if let Framing::Length(length) = framing { length } else { 0 };
         let ended = matches!(framing, Framing::None | Framing::Length(0));
-        Self { body, framing, left, chunk: Bytes::new(), tail: b"", ended, written: 0, body_bytes: 0 }
+        Self { body, framing, left, chunk: Bytes::new(), tail: b"", ended, idempotent, written: 0, body_bytes: 0 }
     }
 
     /// Sends on. `Ready(Ok)` when head and body are through; `progress` is called after each write.
@@ -127,6 +136,9 @@ impl Outgoing {
             match written.map_err(ExchangeError::Closed)? {
                 Poll::Ready(0) => {}
                 Poll::Ready(written) => {
+                    if self.written == 0 && !self.idempotent {
+                        self.body.forget();
+                    }
                     self.written += written as u64;
                     progress();
                 }
