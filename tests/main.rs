@@ -6,6 +6,7 @@ mod browser;
 mod dashboard;
 mod demo;
 mod loadbalancer;
+mod logs;
 mod readme;
 mod server;
 mod systemd;

@@ -90,31 +90,3 @@ async fn an_open_stream_of_the_admin_api_does_not_hold_the_end_up() {
     balancer.program.signal("TERM");
     assert_eq!(balancer.program.wait(Duration::from_secs(2)).await.code(), Some(0));
 }
-
-#[tokio::test]
-async fn a_log_that_nobody_reads_any_more_changes_nothing() {
-    let (_server, backend) = server("a").await;
-    // A shell whose `head` takes one line of the log and goes: from then on each write to it fails.
-    let binary = e2e::program::bin_dir().join("loadbalancer");
-    let (port, admin) = (free_port(), free_port());
-    let line = format!(
-        "exec {} --port {port} --admin-port {admin} --backend {backend} --check-interval 20ms 2> >(head -n 1 >/dev/null)",
-        binary.display()
-    );
-    let mut shell = tokio::process::Command::new("bash");
-    shell.args(["-c", &line]).env("ADMIN_TOKEN", TOKEN).stdout(std::process::Stdio::null()).kill_on_drop(true);
-    let mut child = shell.spawn().unwrap();
-    e2e::eventually("it serves", async || tokio::net::TcpStream::connect(("127.0.0.1", port)).await.ok()).await;
-    for state in ["drain", "ready", "drain", "ready"] {
-        let bearer = format!("Bearer {TOKEN}");
-        let body = format!("{{\"state\":\"{state}\"}}");
-        let path = "/v1/pools/default/backends/a/state";
-        let sent = http::request(Method::PUT, path, &[("authorization", &bearer)], body);
-        assert_eq!(http::send(admin, sent).await.status.as_u16(), 200);
-    }
-    assert_eq!(http::get(port, "/").await.status.as_u16(), 200);
-    let pid = child.id().unwrap().to_string();
-    assert!(std::process::Command::new("kill").args(["-s", "TERM", &pid]).status().unwrap().success());
-    let ended = tokio::time::timeout(Duration::from_secs(3), child.wait()).await.expect("it ends").unwrap();
-    assert_eq!(ended.code(), Some(0));
-}

@@ -27,7 +27,12 @@ pub fn init(format: LogFormat, level: Option<&str>) {
         Err(error) => (EnvFilter::new(DEFAULT_LEVEL), Some(error)),
     };
     let on_terminal = io::stderr().is_terminal();
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(on_terminal);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(on_terminal)
+        // Its own complaint about a line that cannot be written would go to the same place, and panic there.
+        .log_internal_errors(false);
     let json = match format {
         LogFormat::Auto => !on_terminal,
         LogFormat::Text => false,

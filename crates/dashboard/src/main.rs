@@ -1,5 +1,6 @@
 //! Reads options, prepares logs and signals, and hands over to [`dashboard::run`].
 
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use dashboard::{Config, ConfigError, Options, RunError, init_logging, run};
@@ -11,15 +12,15 @@ fn main() -> ExitCode {
     match start(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Config(error)) => {
-            eprintln!("error: {error}");
+            let _ = writeln!(io::stderr(), "error: {error}");
             ExitCode::from(error.exit_code())
         }
         Err(Failure::Run(error)) => {
-            eprintln!("error: {error}");
+            let _ = writeln!(io::stderr(), "error: {error}");
             ExitCode::from(error.exit_code())
         }
         Err(Failure::Start(error)) => {
-            eprintln!("error: cannot start: {error}");
+            let _ = writeln!(io::stderr(), "error: cannot start: {error}");
             ExitCode::FAILURE
         }
     }

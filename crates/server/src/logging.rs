@@ -44,7 +44,11 @@ pub fn init(format: Format, level: &Level) {
         Format::Text => false,
         Format::Json => true,
     };
-    let subscriber = tracing_subscriber::fmt().with_env_filter(EnvFilter::new(&level.0)).with_writer(stderr);
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(&level.0))
+        .with_writer(stderr)
+        // Its own complaint about a line that cannot be written would go to the same place, and panic there.
+        .log_internal_errors(false);
     let started = if json {
         subscriber.json().flatten_event(true).try_init()
     } else {
