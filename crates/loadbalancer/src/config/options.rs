@@ -194,6 +194,17 @@ impl Kind {
         }
     }
 
+    /// The values it may have, in a few words, where that is not plain from the default.
+    fn bounds(self) -> Option<String> {
+        match self {
+            Self::Count(low, high) => Some(format!("{low} to {high}")),
+            Self::Duration(low, high) => Some(format!("{} to {}", parse::words(low), parse::words(high))),
+            Self::Choice(words) => Some(words.join(", ")),
+            Self::Switch => Some("true or false".to_owned()),
+            _ => None,
+        }
+    }
+
     /// The placeholder in `--help`.
     pub(crate) fn placeholder(self) -> &'static str {
         match self {
@@ -226,10 +237,9 @@ pub fn options_markdown() -> String {
             code(option.variable.unwrap_or_default()),
             code(option.key),
             code(option.default),
-            if matches!(option.kind, Kind::Secret) {
-                option.help.to_owned()
-            } else {
-                format!("{} ({})", option.help, option.kind.expected())
+            match option.kind.bounds() {
+                Some(bounds) => format!("{} ({bounds})", option.help),
+                None => option.help.to_owned(),
             },
             option.reason.to_owned(),
         ];
