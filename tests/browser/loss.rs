@@ -101,6 +101,7 @@ async fn the_loss_of_the_dashboard_itself_shows_and_mends_itself() {
         order.send(Order::KillDashboard).await.unwrap_or_else(|_| panic!("nobody obeys"));
         done.recv().await.unwrap();
         page.within("the banner", &banner_says("lost its dashboard"), WITHIN).await;
+        assert!(page.text(".banner").await.contains("cargo run --release --bin dashboard"));
         page.picture("dashboard-lost").await;
         order.send(Order::StartDashboard).await.unwrap_or_else(|_| panic!("nobody obeys"));
         done.recv().await.unwrap();
@@ -126,6 +127,12 @@ async fn proxy_with_prefix(upstream: u16) -> u16 {
         while let Ok((mut client, _)) = listener.accept().await {
             tokio::spawn(async move {
                 let head = e2e::raw::read_head(&mut client).await;
+                if !head.starts_with("GET /ops/lb/") && !head.starts_with("PUT /ops/lb/") {
+                    let _ = client
+                        .write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+                        .await;
+                    return;
+                }
                 // One request a connection, so that the next one's path is seen, too.
                 let head = head.replacen(" /ops/lb/", " /", 1).replacen("\r\n", "\r\nconnection: close\r\n", 1);
                 let head = head.replace("Connection: keep-alive\r\n", "");

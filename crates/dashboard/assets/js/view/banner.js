@@ -1,4 +1,4 @@
-// What is missing, why, and what happens next. The headline is announced once; the countdown is not.
+// What is missing, why, and what happens next. The headline is announced once, the countdown is not.
 
 import { el, setText } from '../dom.js';
 import { ago, clock, until } from '../format.js';
@@ -6,30 +6,34 @@ import { icon } from './icons.js';
 
 /** A connection that is back within this is not worth a banner. */
 const FLICKER_MS = 1500;
-const START_COMMAND = 'cargo run --release --bin loadbalancer';
-const DEMO_COMMAND = 'cargo demo';
+const START_BALANCER = 'cargo run --release --bin loadbalancer';
+const START_DASHBOARD = 'cargo run --release --bin dashboard';
 
 export function banner(root) {
-  const headline = el('strong', { role: 'status' });
+  // A live region speaks only if it was there before its text.
+  const voice = el('p', { class: 'visually-hidden', role: 'status' });
+  const headline = el('strong');
   const cause = el('p', { class: 'cause' });
   const next = el('p', { class: 'next' });
-  const hint = el('p', { class: 'hint' }, 'To start one: ', el('code', {}, START_COMMAND),
-    ' or, with servers and traffic to look at, ', el('code', {}, DEMO_COMMAND));
+  const command = el('code');
+  const hint = el('p', { class: 'hint' }, 'To start it: ', command);
   const body = el('div', {}, headline, cause, next, hint);
   const box = el('div', { class: 'banner', hidden: true }, icon('unplugged'), body);
-  root.append(box);
+  root.append(voice, box);
   return {
     /** `problem` is what `problemOf` returns. */
     update(problem) {
       box.hidden = problem === null;
       if (problem === null) {
-        setText(headline, '');
+        if (voice.textContent) setText(voice, 'Live again');
         return;
       }
+      setText(voice, problem.headline);
       setText(headline, problem.headline);
       setText(cause, problem.cause);
       setText(next, problem.next);
-      hint.hidden = !problem.startHint;
+      hint.hidden = problem.command === null;
+      setText(command, problem.command ?? '');
     },
   };
 }
@@ -43,17 +47,18 @@ export function problemOf({ link, balancer, status, asOf, now }) {
       headline: 'This page has lost its dashboard',
       cause: `${location.origin} does not answer. Is the dashboard still running?`,
       next: `Trying again ${until(link.retryAt ?? now, now)}. ${stale}`,
-      startHint: false,
+      command: START_DASHBOARD,
     };
   }
   if (!balancer || balancer.reachable) return null;
   if (balancer.error === null) {
-    return { headline: 'Connecting to the load balancer', cause: balancer.url, next: stale, startHint: false };
+    return { headline: 'Connecting to the load balancer', cause: balancer.url, next: stale, command: null };
   }
   return {
     headline: status ? 'The load balancer is not there any more' : 'The load balancer is not there',
     cause: `${balancer.url}: ${balancer.error}`,
     next: `Trying again ${until(balancer.retryAt, now)}. ${stale}`,
-    startHint: balancer.error.includes('refused (') || balancer.error.startsWith('cannot resolve'),
+    // A load balancer that answers, if only with a refusal, is not started by starting another one.
+    command: /refused \(|^cannot resolve/.test(balancer.error) ? START_BALANCER : null,
   };
 }
