@@ -9,27 +9,21 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 fn main() -> ExitCode {
     let options = Options::from_environment();
     init_logging(options.log_format, options.log_level.as_deref());
-    match start(options) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::Config(error)) => {
-            let _ = writeln!(io::stderr(), "error: {error}");
-            ExitCode::from(error.exit_code())
-        }
-        Err(Failure::Run(error)) => {
-            let _ = writeln!(io::stderr(), "error: {error}");
-            ExitCode::from(error.exit_code())
-        }
-        Err(Failure::Start(error)) => {
-            let _ = writeln!(io::stderr(), "error: cannot start: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    let (code, error) = match start(options) {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Config(error)) => (ExitCode::from(error.exit_code()), error.to_string()),
+        Err(Failure::Run(error)) => (ExitCode::from(error.exit_code()), error.to_string()),
+        Err(Failure::Start(error)) => (ExitCode::FAILURE, format!("cannot start: {error}")),
+    };
+    // Where nobody reads it, the exit code says the same.
+    let _ = writeln!(io::stderr(), "error: {error}");
+    code
 }
 
 enum Failure {
     Config(ConfigError),
     Run(RunError),
-    Start(std::io::Error),
+    Start(io::Error),
 }
 
 fn start(options: Options) -> Result<(), Failure> {
