@@ -3,7 +3,7 @@
 //!
 //! The scheme is Finagle's (`RetryBudget`): each request deposits a share of a retry, a retry takes a whole one, and
 //! a reserve allows a few when there is little traffic. The balance cannot grow beyond what ten seconds' reserve and
-//! the deposits of the last [`DEPOSITS_KEPT`] requests give, so an idle hour does not pay for a storm.
+//! the deposits of the last ten thousand requests give, so an idle hour does not pay for a storm.
 //!
 //! One budget per worker and pool: no shared memory. Connecting again after a refused connection does not come out of
 //! it: the broken backend did no work, and at most [`MAX_ATTEMPTS`](crate::policy::MAX_ATTEMPTS) are made.

@@ -6,10 +6,14 @@
 use std::io::IsTerminal;
 use std::sync::OnceLock;
 
-use tracing_appender::non_blocking::{ErrorCounter, WorkerGuard};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{LogConfig, LogFormat};
+
+/// Lines that may wait to be written: some seconds of a bad day. Their places are allocated at the start, and the
+/// library's default of 128,000 would take 5 MiB.
+const LINES_KEPT: usize = 4096;
 
 static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
 
@@ -20,7 +24,7 @@ pub(crate) fn dropped() -> usize {
 
 /// Sets the process's logging up. The first call wins. What is logged is written out when the guard is dropped.
 pub fn init(config: &LogConfig) -> WorkerGuard {
-    let (writer, guard) = tracing_appender::non_blocking(std::io::stderr());
+    let (writer, guard) = NonBlockingBuilder::default().buffered_lines_limit(LINES_KEPT).finish(std::io::stderr());
     let _ = DROPPED.set(writer.error_counter());
     let filter = std::env::var("RUST_LOG").ok().filter(|filter| !filter.is_empty());
     let filter = EnvFilter::try_new(filter.as_deref().unwrap_or(&config.filter))
