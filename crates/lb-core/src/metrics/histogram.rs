@@ -33,6 +33,13 @@ fn lower_us(index: usize) -> u64 {
     if octave == 0 { sub } else { (SUB + sub) << (octave - 1) }
 }
 
+/// Which of `count` sorted values is the `q` quantile, from 1. The product of two exact numbers may come out a little
+/// above a whole number (0.29 × 100), and must not be rounded up to the next.
+fn rank(q: f64, count: u64) -> u64 {
+    let exact = q * count as f64;
+    ((exact * (1.0 - 1e-12)).ceil() as u64).clamp(1, count.max(1))
+}
+
 /// A histogram with one writer. 1.6 KiB.
 #[derive(Debug)]
 pub struct Histogram {
@@ -109,7 +116,7 @@ impl Counts {
     /// The `q` quantile (0 to 1) in milliseconds, within 6.25 %; `None` when nothing was counted.
     pub fn quantile_ms(&self, q: f64) -> Option<f64> {
         let count = self.count();
-        let rank = ((q * count as f64).ceil() as u64).clamp(1, count.max(1));
+        let rank = rank(q, count);
         let mut seen = 0;
         let at = self.buckets.iter().position(|bucket| {
             seen += bucket;
@@ -141,6 +148,16 @@ mod tests {
             assert_eq!(index(lower_us(i + 1) - 1), i);
         }
         assert_eq!(index(u64::MAX), BUCKETS - 1);
+    }
+
+    #[test]
+    fn ranks_are_those_of_whole_numbers() {
+        for count in 1..=500_u64 {
+            for percent in 1..=100_u64 {
+                let exact = (count * percent).div_ceil(100).max(1);
+                assert_eq!(rank(percent as f64 / 100.0, count), exact, "{percent} % of {count}");
+            }
+        }
     }
 
     #[test]
