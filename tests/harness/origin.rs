@@ -16,6 +16,8 @@ pub struct Seen {
     pub rest: Vec<u8>,
     /// 0 for the first request on this origin.
     pub number: usize,
+    /// 0 for the first request on its connection.
+    pub on_connection: usize,
 }
 
 /// A scripted backend; gone when dropped.
@@ -86,14 +88,14 @@ where
     F: Fn(Seen, TcpStream) -> A,
     A: Future<Output = Option<TcpStream>>,
 {
-    let mut first = true;
+    let mut on_connection = 0;
     while let Some((head, rest)) = read_request(&mut stream).await {
-        if std::mem::take(&mut first) {
+        if on_connection == 0 {
             connections.fetch_add(1, Ordering::SeqCst);
         }
         let number = requests.fetch_add(1, Ordering::SeqCst);
-        match script(Seen { head, rest, number }, stream).await {
-            Some(open) => stream = open,
+        match script(Seen { head, rest, number, on_connection }, stream).await {
+            Some(open) => (stream, on_connection) = (open, on_connection + 1),
             None => return,
         }
     }

@@ -52,6 +52,24 @@ async fn a_kept_connection_that_the_only_server_closed_is_no_error() {
 }
 
 #[tokio::test]
+async fn a_kept_connection_that_breaks_under_a_get_is_replaced_even_at_the_only_server() {
+    // Takes one request per connection, and hangs up when a second one comes: the close cannot be seen beforehand.
+    let origin = Origin::start(|seen, mut stream| async move {
+        if seen.on_connection > 0 {
+            return None;
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.ok()?;
+        Some(stream)
+    })
+    .await;
+    let balancer = Balancer::start(&[origin.address()], &["--workers", "1"]).await;
+    for _ in 0..20 {
+        assert_eq!(balancer.get("/").await.text(), "ok");
+    }
+    assert_eq!(balancer.backend(&origin.address()).await["state"], "ready");
+}
+
+#[tokio::test]
 async fn retries_are_bounded_by_the_budget() {
     let origin = Origin::hanging_up().await;
     let other = Origin::hanging_up().await;

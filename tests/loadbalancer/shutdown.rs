@@ -46,6 +46,8 @@ async fn a_kept_connection_gets_one_more_answer_while_draining() {
         (http::get(balancer.admin_port(), "/readyz").await.status.as_u16() == 503).then_some(())
     })
     .await;
+    // Longer than two sweeps: it is the linger that keeps the connection, not luck.
+    tokio::time::sleep(Duration::from_millis(250)).await;
     let answer = client.get("/").await.expect("a request that comes just after the signal is answered");
     assert_eq!((answer.status.as_u16(), answer.header("connection")), (200, Some("close")));
     assert_eq!(balancer.program.wait(Duration::from_secs(3)).await.code(), Some(0));
