@@ -17,7 +17,10 @@ async fn systemd_hears_of_readiness_status_life_and_the_end() {
     // Reads until the words have been said.
     let hear = |words: &str| {
         let mut buffer = [0; 4096];
+        let started = std::time::Instant::now();
         while !told.lock().unwrap().contains(words) {
+            // Other words keep coming, so the socket's own timeout is not enough.
+            assert!(started.elapsed() < Duration::from_secs(10), "never told {words:?}: {told:?}");
             let length = socket.recv(&mut buffer).unwrap_or_else(|e| panic!("never told {words:?}: {e}; {told:?}"));
             let mut told = told.lock().unwrap();
             told.push_str(&String::from_utf8_lossy(&buffer[..length]));
