@@ -107,6 +107,9 @@ async fn statuses_and_bodiless_answers_pass_as_they_are() {
     let head = client.send(request(Method::HEAD, "/bytes/1000", &[], "")).await.unwrap();
     assert_eq!((head.header("content-length"), head.body.len()), (Some("1000"), 0));
     assert_eq!(client.get("/bytes/1000").await.unwrap().body.len(), 1000);
+    // None of them was thought to have a body that the client did not stay for.
+    let metrics = http::get(balancer.admin_port(), "/metrics").await.text();
+    assert!(metrics.contains("lb_responses_cut_by_client_total 0\n"), "{metrics}");
 }
 
 #[tokio::test]

@@ -39,8 +39,9 @@ async fn wrong_flags_and_variables_are_named_with_value_and_expectation() {
 
 #[tokio::test]
 async fn a_taken_port_is_named_with_who_should_change_what() {
-    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = taken.local_addr().unwrap().port().to_string();
+    // Taken by another balancer: the one program that would be able to share the port by mistake.
+    let first = Program::start("loadbalancer", &["--port", "0", "--admin-port", "0"], &[]).await;
+    let port = first.port("proxy").to_string();
     let (code, text) = refused(&["--port", &port, "--admin-port", "0"], &[]).await;
     assert_eq!(code, Some(69), "{text}");
     assert!(text.contains(&port) && text.contains("PROXY_PORT or --port"), "{text}");
