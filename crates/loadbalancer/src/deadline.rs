@@ -2,7 +2,7 @@
 //!
 //! A connection waits for one thing at a time, so it has one [`Deadline`]: a moment and what it is about. Setting it
 //! is a store. Ten times a second the worker's sweep looks at all of them, marks those that have passed and wakes
-//! their connections. A timer per wait costs about a microsecond per request; this costs a few nanoseconds, and
+//! their connections; a worker without connections looks once a second. A timer per wait costs about a microsecond per request; this costs a few nanoseconds, and
 //! deadlines are up to [`SWEEP_INTERVAL`] late.
 //!
 //! Everything here belongs to one worker; no other thread sees it.

@@ -105,7 +105,7 @@ pub struct StatusClasses {
     pub server_error: u64,
 }
 
-/// Quantiles in milliseconds, computed from merged histograms (never averaged), at most 6 % above the true value.
+/// Quantiles in milliseconds, computed from merged histograms (never averaged), within 6.25 % of the true value.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Latency {
     pub p50_ms: f64,

@@ -1,8 +1,6 @@
 //! The wire types, filled in from the board and the figures.
 
-use lb_core::api::{
-    self, AdminState, Check, Connections, Delta, Health, PoolDelta, PoolState, Readiness, Status, Traffic,
-};
+use lb_core::api::{self, BackendState, Check, Connections, Delta, PoolDelta, PoolState, Readiness, Status, Traffic};
 use lb_core::snapshot::PoolView;
 
 use super::board::{Board, Entry, Place};
@@ -123,7 +121,7 @@ impl Figures {
             admin: entry.admin,
             health: entry.health.health(),
             state: entry.state(),
-            in_rotation: entry.admin == AdminState::Ready && entry.health.health() == Health::Up,
+            in_rotation: entry.state() == BackendState::Ready,
             reason,
             reason_code,
             since_unix_ms: entry.since_unix_ms,

@@ -5,7 +5,8 @@
 //!
 //! * nothing was written: whatever the method, up to `retry.max_connect` further backends after a failed connect;
 //! * something was written, and the connection broke before the response head: only if the method is idempotent
-//!   (RFC 9110 §9.2.2), the body can be replayed, fewer than `retry.max` repeats were made and the budget allows it;
+//!   (RFC 9110 §9.2.2), the body can be replayed, fewer than `retry.max` repeats were made and the budget allows it
+//!   (the first break of a kept-alive connection is not counted as one of them: it is the price of keeping it);
 //! * never after the response head, and never on a backend that was tried, except for one case: a kept-alive
 //!   connection that turns out to be closed says nothing about its backend, so when that is the only one it is tried
 //!   again on a fresh connection.
@@ -126,7 +127,7 @@ fn next(
             // A kept connection that was closed meanwhile says nothing about anybody: not counted, once.
             let stale = broken.reused && !std::mem::replace(&mut spent.fresh, broken.reused);
             spent.retries += u32::from(!stale);
-            if spent.retries > retry.max {
+            if retry.max == 0 || spent.retries > retry.max {
                 return None;
             }
             let slot = pick(route, &spent.tried).or_else(|| broken.reused.then_some(current))?;
