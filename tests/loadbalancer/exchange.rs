@@ -159,8 +159,16 @@ async fn an_absolute_target_names_the_host_and_old_clients_need_none() {
     assert!(head.starts_with(&format!("GET /y HTTP/1.1\r\nhost: {}\r\n", origin.address())), "{head}");
 }
 
+/// A reset always means it; an end of sending only if the operator says so (RFC 9112 §9.6 allows half-closed
+/// connections).
 #[tokio::test]
 async fn a_client_that_leaves_takes_its_request_with_it() {
+    for (args, reset) in [(&[][..], true), (&["--abort-on-close", "true"][..], false)] {
+        leaving_ends_the_request(args, reset).await;
+    }
+}
+
+async fn leaving_ends_the_request(args: &[&str], reset: bool) {
     let (gone, mut left) = tokio::sync::mpsc::unbounded_channel();
     let origin = Origin::start(move |_, mut stream| {
         let gone = gone.clone();
@@ -172,11 +180,14 @@ async fn a_client_that_leaves_takes_its_request_with_it() {
         }
     })
     .await;
-    let balancer = Balancer::start(&[origin.address()], &[]).await;
+    let balancer = Balancer::start(&[origin.address()], args).await;
     let mut client = raw::connect(balancer.port()).await;
     client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     e2e::eventually("the request is at the backend", async || (origin.requests() == 1).then_some(())).await;
     assert_eq!(balancer.status().await["traffic"]["in_flight"], 1);
+    if reset {
+        client.set_zero_linger().unwrap();
+    }
     drop(client);
     tokio::time::timeout(std::time::Duration::from_secs(1), left.recv()).await.expect("cancelled within a second");
     e2e::eventually("nothing is in flight", async || {

@@ -52,7 +52,7 @@ async fn a_stranger_is_told_about_truthfully() {
     assert_eq!(field(&echo, "x-forwarded-host").as_deref(), Some("shop.example"));
     assert_eq!(field(&echo, "forwarded"), None);
     assert_eq!(field(&echo, "host").as_deref(), Some("shop.example"));
-    assert_eq!(field(&echo, "via").as_deref(), Some("1.1 loadbalancer"));
+    assert!(field(&echo, "via").is_some_and(|via| via.starts_with("1.1 loadbalancer-")), "{echo}");
     let id = field(&echo, "x-request-id").unwrap();
     assert!(id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit()), "{id}");
 }
@@ -72,7 +72,7 @@ async fn a_trusted_proxy_is_believed_and_extended() {
     assert_eq!(field(&echo, "x-forwarded-proto").as_deref(), Some("https"));
     assert_eq!(field(&echo, "x-forwarded-host").as_deref(), Some("shop.example"));
     assert_eq!(field(&echo, "x-request-id").as_deref(), Some("abc-123"));
-    assert_eq!(field(&echo, "via").as_deref(), Some("1.0 edge, 1.1 loadbalancer"));
+    assert!(field(&echo, "via").is_some_and(|via| via.starts_with("1.0 edge, 1.1 loadbalancer-")), "{echo}");
 }
 
 #[tokio::test]
@@ -93,7 +93,7 @@ async fn hop_by_hop_fields_are_removed_both_ways() {
         assert_eq!(field(&echo, name), None, "{name}");
     }
     assert_eq!(field(&echo, "x-forwarded-for").as_deref(), Some("127.0.0.1"));
-    assert_eq!(answer.header("via"), Some("1.1 loadbalancer"));
+    assert!(answer.header("via").is_some_and(|via| via.starts_with("1.1 loadbalancer-")));
 }
 
 #[tokio::test]

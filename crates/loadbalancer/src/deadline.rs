@@ -2,8 +2,8 @@
 //!
 //! A connection waits for one thing at a time, so it has one [`Deadline`]: a moment and what it is about. Setting it
 //! is a store. Ten times a second the worker's sweep looks at all of them, marks those that have passed and wakes
-//! their connections; a worker without connections looks once a second. A timer per wait costs about a microsecond per request; this costs a few nanoseconds, and
-//! deadlines are up to [`SWEEP_INTERVAL`] late.
+//! their connections; a worker without connections looks once a second. A timer per wait costs about a microsecond
+//! per request; this costs a few nanoseconds, and deadlines are up to [`SWEEP_INTERVAL`] late.
 //!
 //! Everything here belongs to one worker; no other thread sees it.
 
@@ -34,6 +34,10 @@ pub(crate) enum Waiting {
     ResponseHead,
     /// The next piece of the response body, or for the client to take one.
     ResponseBody,
+    /// A backend's word that the body may come.
+    Continue,
+    /// Anything, either way, through a tunnel.
+    Tunnel,
 }
 
 /// What one connection waits for, and until when.
@@ -42,6 +46,8 @@ pub(crate) struct Deadline {
     at: Cell<Tick>,
     waiting: Cell<Waiting>,
     expired: Cell<bool>,
+    /// A tunnel is to end at its next quiet moment.
+    hurried: Cell<bool>,
     waker: RefCell<Waker>,
 }
 
@@ -65,6 +71,16 @@ impl Deadline {
     /// Whether what was waited for did not come in time. Stays so until [`Self::set`].
     pub(crate) fn expired(&self) -> bool {
         self.expired.get()
+    }
+
+    /// A tunnel's backend is to be free of it soon.
+    pub(crate) fn hurry(&self) {
+        self.hurried.set(true);
+    }
+
+    /// Whether it was shortened because somebody waits for it to end.
+    pub(crate) fn is_hurried(&self) -> bool {
+        self.hurried.get()
     }
 
     /// Whom to wake; called at each poll of the connection, stores only a changed waker.
@@ -96,6 +112,7 @@ impl Sweep {
             at: Cell::new(at),
             waiting: Cell::new(waiting),
             expired: Cell::new(false),
+            hurried: Cell::new(false),
             waker: RefCell::new(Waker::noop().clone()),
         });
         self.entries.borrow_mut().push(Rc::downgrade(&deadline));
@@ -103,16 +120,23 @@ impl Sweep {
     }
 
     /// Marks and wakes what has expired. When the worker drains, those that wait for a request without a byte of it
-    /// wait no longer than `idle_at_most` from now.
-    pub(crate) fn run(&self, clock: &Clock, idle_at_most: Option<Duration>) {
+    /// wait no longer than `quiet` from now, and tunnels no longer without a byte; so do tunnels that are hurried.
+    pub(crate) fn run(&self, clock: &Clock, draining: bool, quiet: Duration) {
         let now = clock.read();
         self.entries.borrow_mut().retain(|entry| {
             let Some(deadline) = entry.upgrade() else { return false };
-            if let Some(limit) = idle_at_most
-                && matches!(deadline.waiting.get(), Waiting::FirstRequest | Waiting::NextRequest)
-                && deadline.at.get() > now.plus(limit)
-            {
-                deadline.at.set(now.plus(limit));
+            let shorten = match deadline.waiting.get() {
+                Waiting::FirstRequest | Waiting::NextRequest => draining,
+                Waiting::Tunnel => {
+                    if draining {
+                        deadline.hurry();
+                    }
+                    deadline.is_hurried()
+                }
+                _ => false,
+            };
+            if shorten && deadline.at.get() > now.plus(quiet) {
+                deadline.at.set(now.plus(quiet));
             }
             deadline.check(now);
             true
@@ -129,12 +153,12 @@ mod tests {
         let (clock, sweep) = (Clock::new(), Sweep::default());
         let past = sweep.enter(Waiting::ClientHead, Tick::default());
         let future = sweep.enter(Waiting::NextRequest, clock.read().plus(Duration::from_secs(3600)));
-        sweep.run(&clock, None);
+        sweep.run(&clock, false, Duration::ZERO);
         assert!(past.expired() && !future.expired());
         past.set(Waiting::Connect, clock.now().plus(Duration::from_secs(3600)));
         assert!(!past.expired());
-        sweep.run(&clock, Some(Duration::ZERO));
-        sweep.run(&clock, Some(Duration::ZERO));
+        sweep.run(&clock, true, Duration::ZERO);
+        sweep.run(&clock, true, Duration::ZERO);
         assert!(future.expired() && !past.expired(), "draining shortens only the wait for a next request");
     }
 
@@ -142,7 +166,7 @@ mod tests {
     fn entries_of_closed_connections_go_away() {
         let (clock, sweep) = (Clock::new(), Sweep::default());
         drop(sweep.enter(Waiting::ClientHead, Tick::default()));
-        sweep.run(&clock, None);
+        sweep.run(&clock, false, Duration::ZERO);
         assert!(sweep.entries.borrow().is_empty());
     }
 }

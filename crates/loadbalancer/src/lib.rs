@@ -15,12 +15,14 @@ pub mod config;
 mod conn;
 mod control;
 mod deadline;
+mod door;
 mod listen;
 pub mod logging;
 mod notify;
 mod proxy;
 mod runtime;
 mod shutdown;
+mod tunnels;
 mod upstream;
 mod worker;
 

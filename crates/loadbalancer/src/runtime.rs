@@ -25,11 +25,6 @@ pub(crate) enum Phase {
     Cutting,
 }
 
-/// How long an idle client connection is still served once draining began. A client that has just sent its next
-/// request, or is about to, gets an answer with `Connection: close` instead of a reset; a closed loop of requests
-/// pauses for far less.
-const IDLE_LINGER: Duration = Duration::from_millis(500);
-
 /// Between sweeps of a worker without client connections: ten times fewer wake-ups at rest, on each core.
 const QUIET_SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -150,7 +145,7 @@ async fn take_over(worker: Rc<Worker>, mut handed: mpsc::Receiver<Handed>) {
 
 async fn sweep(worker: Rc<Worker>) {
     loop {
-        worker.sweep(worker.draining.get().then_some(IDLE_LINGER));
+        worker.sweep();
         if worker.slot().connections.load(Ordering::Relaxed) > 0 {
             tokio::time::sleep(SWEEP_INTERVAL).await;
         } else {

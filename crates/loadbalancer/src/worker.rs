@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -11,17 +11,24 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use crossbeam_utils::CachePadded;
 use http::HeaderValue;
+use lb_core::api::AdminState;
 use lb_core::backend::{Backend, BackendId};
 use lb_core::health::Failure;
-use lb_core::metrics::{BackendShard, LocalReply, WorkerShard};
+use lb_core::metrics::{BackendShard, LocalReply, Rejected, WorkerShard};
 use lb_core::retry::{RetryBudget, RetryPolicy};
 use lb_core::snapshot::Snapshot;
 use tokio::sync::{Notify, mpsc};
 
 use crate::clock::{Clock, Tick};
 use crate::config::Config;
-use crate::deadline::Sweep;
+use crate::deadline::{Deadline, Sweep};
+use crate::tunnels::Tunnels;
 use crate::upstream::{ConnCache, UpstreamConn};
+
+/// How long what is idle is still served once its end is wanted. A client that has just sent its next request, or is
+/// about to, gets an answer with `Connection: close` instead of a reset, and a tunnel is not cut inside a message; a
+/// closed loop of requests pauses for far less.
+const QUIET: Duration = Duration::from_millis(500);
 
 /// A connect failure of live traffic, on its way to the control task.
 #[derive(Debug)]
@@ -41,6 +48,7 @@ pub(crate) struct Shared {
     /// Bounded. A failure that finds it full is dropped: those before it already say the same.
     pub live_failures: mpsc::Sender<LiveFailure>,
     pub workers: Box<[CachePadded<WorkerSlot>]>,
+    pub tunnels: Tunnels,
     /// `Via`, made once: as a field for responses, as text for requests.
     pub via: HeaderValue,
     pub via_text: String,
@@ -83,6 +91,12 @@ pub(crate) struct LocalBackend {
     pub address: Cell<Option<SocketAddr>>,
     pub idle: ConnCache,
     in_rotation: Cell<bool>,
+    /// An operator wants it free of requests: its tunnels end at their next quiet moment.
+    leaving: Cell<bool>,
+    /// Of tunnels to it; entries of ended ones go when another opens.
+    tunnels: RefCell<Vec<Weak<Deadline>>>,
+    /// Whether it is known to speak HTTP/1.0 only. Written after each response head.
+    pub old: Cell<bool>,
     worker: usize,
 }
 
@@ -95,6 +109,7 @@ impl Shared {
             generation: AtomicU64::new(0),
             live_failures,
             workers: (0..config.workers).map(|_| CachePadded::default()).collect(),
+            tunnels: Tunnels::default(),
             via: HeaderValue::from_str(&via_text).unwrap_or_else(|_| HeaderValue::from_static("1.1 loadbalancer")),
             via_text,
             config,
@@ -111,6 +126,24 @@ impl LocalBackend {
     /// This worker's numbers about it.
     pub(crate) fn shard(&self) -> &BackendShard {
         self.backend.shard(self.worker)
+    }
+
+    /// A tunnel to it opens, whose time `deadline` keeps.
+    pub(crate) fn tunnel_opens(&self, deadline: &Rc<Deadline>) {
+        let mut tunnels = self.tunnels.borrow_mut();
+        tunnels.retain(|tunnel| tunnel.strong_count() > 0);
+        tunnels.push(Rc::downgrade(deadline));
+        if self.leaving.get() {
+            deadline.hurry();
+        }
+    }
+
+    /// Whether an operator wants it free of requests, now.
+    fn leave(&self, leaving: bool) {
+        if leaving && !self.leaving.replace(leaving) {
+            self.tunnels.borrow().iter().filter_map(Weak::upgrade).for_each(|tunnel| tunnel.hurry());
+        }
+        self.leaving.set(leaving);
     }
 
     /// Keeps a connection whose exchange is through, unless the backend has moved or left rotation meanwhile.
@@ -156,6 +189,10 @@ impl Worker {
         self.slot().shard.local_replies[reply as usize].add(1);
     }
 
+    pub(crate) fn count_rejected(&self, reason: Rejected) {
+        self.slot().shard.rejected[reason as usize].add(1);
+    }
+
     /// The newest snapshot. One atomic load unless it has changed.
     pub(crate) fn view(&self) -> Rc<View> {
         let newest = self.shared.generation.load(Ordering::Acquire);
@@ -176,6 +213,7 @@ impl Worker {
                 Some(local) => {
                     let moved = local.address.replace(view.address) != view.address;
                     local.in_rotation.set(view.in_rotation());
+                    local.leave(view.admin != AdminState::Ready);
                     if moved || !view.in_rotation() {
                         local.idle.clear();
                     }
@@ -186,6 +224,9 @@ impl Worker {
                     address: Cell::new(view.address),
                     idle: ConnCache::default(),
                     in_rotation: Cell::new(view.in_rotation()),
+                    leaving: Cell::new(view.admin != AdminState::Ready),
+                    tunnels: RefCell::default(),
+                    old: Cell::default(),
                     worker: self.id,
                 }),
             })
@@ -197,8 +238,8 @@ impl Worker {
     }
 
     /// What the sweep does: deadlines, idle connections to backends, a sign of life.
-    pub(crate) fn sweep(&self, idle_at_most: Option<Duration>) {
-        self.sweep.run(&self.clock, idle_at_most);
+    pub(crate) fn sweep(&self) {
+        self.sweep.run(&self.clock, self.draining.get(), QUIET);
         let (view, now) = (self.view(), self.clock.now());
         for local in view.pools.iter().flatten() {
             local.idle.purge(now, self.shared.config.upstream.idle_timeout);

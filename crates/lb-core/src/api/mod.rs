@@ -1,4 +1,5 @@
-//! Wire types of the admin API: what `GET /v1/status`, `GET /v1/stream` and `PUT /v1/…/state` carry.
+//! Wire types of the admin API: what `GET /v1/status`, `GET /v1/stream`, `GET /v1/tunnels` and `PUT /v1/…/state`
+//! carry.
 //!
 //! The load balancer writes them, the dashboard and scripts read them. Names are part of the contract: a field is
 //! added, never renamed, and a golden file pins the shape. Times are unix milliseconds, durations say their unit in
@@ -9,10 +10,12 @@
 #[cfg(test)]
 mod tests;
 mod token;
+mod tunnels;
 
 use serde::{Deserialize, Serialize};
 
 pub use token::{TOKEN_FILE_MODE, runtime_dir, token_file_name};
+pub use tunnels::{TUNNELS_LISTED, Tunnel, Tunnels};
 
 /// The answer to `GET /v1/status`, and the first event (`snapshot`) of `GET /v1/stream`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -122,12 +122,25 @@ fn everything() -> serde_json::Value {
         status: 404,
         detail: "pool \"default\" has no backend \"x\"; it has alpha".to_owned(),
     };
+    let tunnel = Tunnel {
+        id: 7,
+        pool: "default".to_owned(),
+        backend: "alpha".to_owned(),
+        client: "192.0.2.7:50000".to_owned(),
+        protocol: "websocket".to_owned(),
+        path: "/chat".to_owned(),
+        since_unix_ms: 1_700_000_000_500,
+        received_bytes: 100,
+        sent_bytes: 200,
+    };
+    let tunnels = Tunnels { open: 1, tunnels: vec![tunnel] };
     let words = |names: &[&str]| serde_json::json!(names);
     serde_json::json!({
         "status": status,
         "delta": delta,
         "state_change": StateChange { state: AdminState::Maintenance },
         "problem": problem,
+        "tunnels": tunnels,
         "admin_states": words(&AdminState::ALL.map(AdminState::as_str)),
         "backend_states": words(&BackendState::ALL.map(BackendState::as_str)),
     })

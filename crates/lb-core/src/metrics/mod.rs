@@ -5,8 +5,10 @@
 //! Names and the text format live in [`text`].
 
 mod histogram;
+mod rejected;
 mod shard;
 pub mod text;
 
 pub use histogram::{Counts, Histogram};
-pub use shard::{BackendShard, BackendTotals, Counter, FailureKind, LocalReply, WorkerShard, WorkerTotals};
+pub use rejected::Rejected;
+pub use shard::{BackendShard, BackendTotals, Counter, FailureKind, LocalReply, TunnelEnd, WorkerShard, WorkerTotals};

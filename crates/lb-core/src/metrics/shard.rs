@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::Rejected;
 use super::histogram::{Counts, Histogram, bump};
 
 /// A counter with one writer.
@@ -51,15 +52,10 @@ impl FailureKind {
     }
 }
 
-/// A reply (or its absence) that the balancer is responsible for. A fixed set: it is a metric label.
+/// A reply (or its absence) that the balancer makes because there is none of a backend; what the client is to blame
+/// for is [`Rejected`]. A fixed set: it is a metric label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LocalReply {
-    /// 400: not a request that can be forwarded.
-    BadRequest,
-    /// 405: CONNECT.
-    MethodNotAllowed,
-    /// 408: head or body did not come in time.
-    RequestTimeout,
     /// 404: no pool for it.
     NoRoute,
     /// 503: no backend may take it.
@@ -74,10 +70,6 @@ pub enum LocalReply {
     ConnectTimeout,
     /// 504: the response head took too long.
     HeadTimeout,
-    /// 417: an expectation other than 100-continue.
-    ExpectationFailed,
-    /// 501: a transfer coding other than chunked.
-    UnsupportedCoding,
     /// 503: we have no descriptor, port or memory left to reach a backend.
     OutOfMeans,
     /// No reply (499 in logs): the client went away.
@@ -86,10 +78,7 @@ pub enum LocalReply {
 
 impl LocalReply {
     /// All of them.
-    pub const ALL: [Self; 14] = [
-        Self::BadRequest,
-        Self::MethodNotAllowed,
-        Self::RequestTimeout,
+    pub const ALL: [Self; 9] = [
         Self::NoRoute,
         Self::NoBackend,
         Self::ConnectFailed,
@@ -97,8 +86,6 @@ impl LocalReply {
         Self::BadResponse,
         Self::ConnectTimeout,
         Self::HeadTimeout,
-        Self::ExpectationFailed,
-        Self::UnsupportedCoding,
         Self::OutOfMeans,
         Self::ClientGone,
     ];
@@ -106,9 +93,6 @@ impl LocalReply {
     /// The label.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::BadRequest => "bad_request",
-            Self::MethodNotAllowed => "method_not_allowed",
-            Self::RequestTimeout => "request_timeout",
             Self::NoRoute => "no_route",
             Self::NoBackend => "no_backend",
             Self::ConnectFailed => "connect_failed",
@@ -116,8 +100,6 @@ impl LocalReply {
             Self::BadResponse => "bad_response",
             Self::ConnectTimeout => "connect_timeout",
             Self::HeadTimeout => "head_timeout",
-            Self::ExpectationFailed => "expectation_failed",
-            Self::UnsupportedCoding => "unsupported_coding",
             Self::OutOfMeans => "out_of_means",
             Self::ClientGone => "client_gone",
         }
@@ -126,16 +108,39 @@ impl LocalReply {
     /// The status it goes out with, or is counted as.
     pub const fn status(self) -> u16 {
         match self {
-            Self::BadRequest => 400,
             Self::NoRoute => 404,
-            Self::MethodNotAllowed => 405,
-            Self::RequestTimeout => 408,
-            Self::ExpectationFailed => 417,
             Self::ClientGone => 499,
-            Self::UnsupportedCoding => 501,
             Self::ConnectFailed | Self::UpstreamClosed | Self::BadResponse => 502,
             Self::NoBackend | Self::OutOfMeans => 503,
             Self::ConnectTimeout | Self::HeadTimeout => 504,
+        }
+    }
+}
+
+/// Why a tunnel (a connection that switched protocols) ended. A fixed set: it is a metric label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TunnelEnd {
+    /// Both sides ended it.
+    Closed,
+    /// One side broke off.
+    Broken,
+    /// Nothing moved for `timeouts.tunnel`.
+    Idle,
+    /// The balancer or the backend was draining.
+    Drained,
+}
+
+impl TunnelEnd {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Closed, Self::Broken, Self::Idle, Self::Drained];
+
+    /// The label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Broken => "broken",
+            Self::Idle => "idle",
+            Self::Drained => "drained",
         }
     }
 }
@@ -151,6 +156,8 @@ pub struct BackendShard {
     pub retries: Counter,
     /// Connections opened to it.
     pub connections: Counter,
+    /// Tunnels opened to it.
+    pub tunnels: Counter,
     /// Request body bytes sent to it.
     pub received_bytes: Counter,
     /// Response body bytes taken from it.
@@ -173,6 +180,8 @@ pub struct BackendTotals {
     /// As in [`BackendShard`].
     pub connections: u64,
     /// As in [`BackendShard`].
+    pub tunnels: u64,
+    /// As in [`BackendShard`].
     pub received_bytes: u64,
     /// As in [`BackendShard`].
     pub sent_bytes: u64,
@@ -189,6 +198,7 @@ impl BackendTotals {
         add_each(&mut self.failures, &shard.failures);
         self.retries += shard.retries.value();
         self.connections += shard.connections.value();
+        self.tunnels += shard.tunnels.value();
         self.received_bytes += shard.received_bytes.value();
         self.sent_bytes += shard.sent_bytes.value();
         self.connect.add(&shard.connect);
@@ -205,6 +215,7 @@ impl BackendTotals {
         }
         self.retries += other.retries;
         self.connections += other.connections;
+        self.tunnels += other.tunnels;
         self.received_bytes += other.received_bytes;
         self.sent_bytes += other.sent_bytes;
         self.connect.merge(&other.connect);
@@ -221,6 +232,10 @@ pub struct WorkerShard {
     pub closed: Counter,
     /// Replies made here, by [`LocalReply`].
     pub local_replies: [Counter; LocalReply::ALL.len()],
+    /// Requests and connections refused at the door, by [`Rejected`].
+    pub rejected: [Counter; Rejected::ALL.len()],
+    /// Tunnels that ended, by [`TunnelEnd`].
+    pub tunnel_ends: [Counter; TunnelEnd::ALL.len()],
     /// Responses that the client did not stay for to the end.
     pub cut_by_client: Counter,
     /// Retries that the budget refused.
@@ -239,6 +254,10 @@ pub struct WorkerTotals {
     /// As in [`WorkerShard`].
     pub local_replies: [u64; LocalReply::ALL.len()],
     /// As in [`WorkerShard`].
+    pub rejected: [u64; Rejected::ALL.len()],
+    /// As in [`WorkerShard`].
+    pub tunnel_ends: [u64; TunnelEnd::ALL.len()],
+    /// As in [`WorkerShard`].
     pub cut_by_client: u64,
     /// As in [`WorkerShard`].
     pub retries_refused: u64,
@@ -252,6 +271,8 @@ impl WorkerTotals {
         self.accepted += shard.accepted.value();
         self.closed += shard.closed.value();
         add_each(&mut self.local_replies, &shard.local_replies);
+        add_each(&mut self.rejected, &shard.rejected);
+        add_each(&mut self.tunnel_ends, &shard.tunnel_ends);
         self.cut_by_client += shard.cut_by_client.value();
         self.retries_refused += shard.retries_refused.value();
         self.panics += shard.panics.value();

@@ -1,4 +1,4 @@
-//! `/v1`: the status as JSON, the stream of it, and the one thing that can be changed.
+//! `/v1`: the status as JSON, the stream of it, the open tunnels, and the one thing that can be changed.
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -6,7 +6,7 @@ use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, put};
 use axum::{Json, Router};
-use lb_core::api::{AdminState, StateChange};
+use lb_core::api::{AdminState, StateChange, TUNNELS_LISTED, Tunnels};
 
 use super::{Admin, auth, problem, stream};
 use crate::control::Command;
@@ -18,6 +18,7 @@ pub(super) fn router(admin: Admin) -> Router<Admin> {
     Router::new()
         .route("/status", get(status))
         .route("/stream", get(stream::stream))
+        .route("/tunnels", get(tunnels))
         .route("/pools/{pool}/backends/{backend}/state", put(set_state))
         .fallback(problem::no_such_path)
         .method_not_allowed_fallback(problem::no_such_method)
@@ -30,6 +31,12 @@ async fn status(State(admin): State<Admin>) -> Response {
         Ok(status) => Json(status).into_response(),
         Err(_) => problem::ending(),
     }
+}
+
+/// Read straight from the workers' list: its lock is held for as long as it takes to copy pointers.
+async fn tunnels(State(admin): State<Admin>) -> Json<Tunnels> {
+    let open = &admin.shared.tunnels;
+    Json(Tunnels { open: open.count() as u64, tunnels: open.oldest(TUNNELS_LISTED).iter().map(|t| t.wire()).collect() })
 }
 
 async fn set_state(

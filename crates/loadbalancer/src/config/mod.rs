@@ -32,12 +32,17 @@ pub struct Config {
     pub workers: usize,
     /// Peers whose forwarding headers are kept.
     pub trusted_proxies: Vec<IpNet>,
-    /// Pseudonym in `Via`.
+    /// Pseudonym in `Via`, which tells this process from others.
     pub via: String,
+    /// Protocols that may be switched to.
+    pub upgrades: Vec<String>,
+    /// Whether a client's end of sending ends its request.
+    pub abort_on_close: bool,
     /// Whether our error replies name backends and reasons.
     pub explain_errors: bool,
     pub pool: PoolConfig,
     pub timeouts: Timeouts,
+    pub limits: Limits,
     pub health: HealthPolicy,
     pub retry: RetryConfig,
     pub upstream: UpstreamConfig,
@@ -61,7 +66,26 @@ pub struct Timeouts {
     pub connect: Duration,
     pub response_head: Duration,
     pub body_stall: Duration,
+    pub expect_continue: Duration,
+    pub tunnel: Duration,
     pub drain: Duration,
+}
+
+/// What a client may ask for at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of a head.
+    pub head: usize,
+    /// Fields of a head.
+    pub fields: usize,
+    /// Bytes of a target.
+    pub target: usize,
+    /// Bytes of a body; `u64::MAX` is no limit.
+    pub body: u64,
+    /// `u64::MAX` is no limit.
+    pub requests_per_connection: u64,
+    /// Bytes per second; 0 is no limit.
+    pub min_body_rate: u64,
 }
 
 /// How often a request may be tried again.

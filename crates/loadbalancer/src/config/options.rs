@@ -16,6 +16,8 @@ pub(crate) enum Kind {
     Count(u64, u64),
     /// A duration with its unit, within bounds, both included.
     Duration(Duration, Duration),
+    /// Bytes, with a unit such as KiB, within bounds, both included.
+    Size(u64, u64),
     /// 0 to 1.
     Share,
     /// `true` or `false`.
@@ -24,6 +26,8 @@ pub(crate) enum Kind {
     Choice(&'static [&'static str]),
     /// A token of RFC 9110 §5.6.2, since it goes into a header.
     Token,
+    /// Tokens, separated by commas.
+    Tokens,
     /// Networks such as `10.0.0.0/8`.
     Networks,
     /// Backends: `HOST:PORT[,weight=N][,name=X]`.
@@ -87,8 +91,15 @@ pub(crate) static OPTIONS: &[Opt] = &[
     option!("Listening", "proxy.trusted_proxies", Some("trusted-proxy"), Some("LB_TRUSTED_PROXIES"), Kind::Networks, "",
         "Networks whose X-Forwarded-* and X-Request-Id are kept and extended; others' are replaced",
         "a client must not be able to choose the address it is logged with"),
-    option!("Listening", "proxy.via", None, None, Kind::Token, "loadbalancer",
-        "Name in the Via header", "says what it is without naming the host"),
+    option!("Listening", "proxy.via", None, None, Kind::Token, "",
+        "Name in the Via header; a request that carries it already is refused as a loop (508)",
+        "loadbalancer-XXXXXXXX, made at each start: it tells this process from all others without naming the host"),
+    option!("Listening", "proxy.upgrades", None, None, Kind::Tokens, "websocket",
+        "Protocols that a GET may switch to (Upgrade); others are left out of the request",
+        "h2c is a known way round a proxy's rules"),
+    option!("Listening", "proxy.abort_on_close", Some("abort-on-close"), Some("LB_ABORT_ON_CLOSE"), Kind::Switch, "false",
+        "Whether a client that closes its sending side while it waits has given up; otherwise it gets its answer",
+        "a half-closed connection is valid (RFC 9112 9.6); a reset always ends the request"),
     option!("Listening", "proxy.explain_errors", Some("explain-errors"), Some("LB_EXPLAIN_ERRORS"), Kind::Switch, "true",
         "Whether error replies name backends and reasons", "the reader is usually the engineer on call; switch it off on a public edge"),
 
@@ -108,8 +119,26 @@ pub(crate) static OPTIONS: &[Opt] = &[
         "For a backend to answer, from the end of the request to the end of the response head", "longer than a slow page, shorter than a person's patience"),
     option!("Timeouts", "timeouts.body_stall", Some("body-stall-timeout"), Some("LB_BODY_STALL_TIMEOUT"), Kind::Duration(MILLI, secs(86_400)), "60s",
         "For a body, either way, to stand still", "NGINX's; a body may take for ever as long as it moves"),
+    option!("Timeouts", "timeouts.expect_continue", None, None, Kind::Duration(MILLI, HOUR), "1s",
+        "For a backend to say 100 Continue before the body is asked for without it", "curl's; many backends never say it"),
+    option!("Timeouts", "timeouts.tunnel", Some("tunnel-timeout"), Some("LB_TUNNEL_TIMEOUT"), Kind::Duration(MILLI, secs(30 * 86_400)), "1h",
+        "For a tunnel (WebSocket) to be silent both ways", "applications send pings long before; what is silent longer is gone"),
     option!("Timeouts", "timeouts.drain", Some("drain-timeout"), Some("LB_DRAIN_TIMEOUT"), Kind::Duration(Duration::ZERO, HOUR), "30s",
         "For requests in flight to finish after SIGTERM; what is left then is cut", "Kubernetes' terminationGracePeriodSeconds"),
+
+    option!("Limits", "limits.head", Some("max-head"), Some("LB_MAX_HEAD"), Kind::Size(1024, 1 << 20), "32KiB",
+        "Largest request head; more is 431", "NGINX's large buffers; browsers' cookies stay below"),
+    option!("Limits", "limits.fields", None, None, Kind::Count(8, 1000), "100",
+        "Most header fields of a request; more is 431", "Apache's and hyper's; what has more is an attack or a mistake"),
+    option!("Limits", "limits.target", None, None, Kind::Size(256, 60 << 10), "8KiB",
+        "Longest request target; more is 414", "RFC 9112 3 recommends at least 8000 bytes"),
+    option!("Limits", "limits.body", Some("max-body"), Some("LB_MAX_BODY"), Kind::Size(0, 1 << 50), "0",
+        "Largest request body; more is 413; 0 is no limit", "bodies are streamed: their size costs nothing here"),
+    option!("Limits", "limits.requests_per_connection", None, None, Kind::Count(0, 1_000_000_000), "0",
+        "Requests after which a client's connection is closed; 0 is no limit", "nothing here grows with a connection's age"),
+    option!("Limits", "limits.min_body_rate", None, None, Kind::Size(0, 1 << 30), "1KiB",
+        "Bytes per second that a client must send of a body, or take of a response, over 30 s; 0 is no limit",
+        "a client that trickles holds a connection and a backend for nothing; pauses of the backend do not count"),
 
     option!("Health checks", "health.interval", Some("check-interval"), Some("LB_CHECK_INTERVAL"), Kind::Duration(Duration::from_millis(10), HOUR), "5s",
         "Between checks of a backend whose state is settled", "live traffic notices a refused connection at once; checks find the rest"),
@@ -182,10 +211,18 @@ impl Kind {
                     parse::words(high)
                 )
             }
+            Self::Size(low, high) => {
+                format!(
+                    "a size such as 512, 8KiB or 10MiB, from {} to {}",
+                    parse::size_words(low),
+                    parse::size_words(high)
+                )
+            }
             Self::Share => "a number from 0 to 1".to_owned(),
             Self::Switch => "true or false".to_owned(),
             Self::Choice(words) => format!("one of {}", words.join(", ")),
             Self::Token => "a word of letters, digits and -._~".to_owned(),
+            Self::Tokens => "words of letters, digits and -._~, separated by commas".to_owned(),
             Self::Networks => "networks or addresses such as 10.0.0.0/8, separated by commas".to_owned(),
             Self::Backends => parse::BACKEND_EXPECTED.to_owned(),
             Self::Path => "the path of a file".to_owned(),
@@ -199,6 +236,7 @@ impl Kind {
         match self {
             Self::Count(low, high) => Some(format!("{low} to {high}")),
             Self::Duration(low, high) => Some(format!("{} to {}", parse::words(low), parse::words(high))),
+            Self::Size(low, high) => Some(format!("{} to {}", parse::size_words(low), parse::size_words(high))),
             Self::Choice(words) => Some(words.join(", ")),
             Self::Switch => Some("true or false".to_owned()),
             _ => None,
@@ -212,9 +250,11 @@ impl Kind {
             Self::Address => "ADDRESS",
             Self::Count(..) => "NUMBER",
             Self::Duration(..) => "DURATION",
+            Self::Size(..) => "SIZE",
             Self::Share => "SHARE",
             Self::Switch => "BOOL",
             Self::Choice(_) => "WORD",
+            Self::Tokens => "WORDS",
             Self::Token | Self::Secret => "TEXT",
             Self::Networks => "CIDR",
             Self::Backends => "HOST:PORT",

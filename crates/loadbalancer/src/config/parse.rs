@@ -35,6 +35,30 @@ pub(super) fn words(duration: Duration) -> String {
     }
 }
 
+/// `512`, `8KiB`, `10MiB`, `1GiB`.
+pub(super) fn size(text: &str) -> Option<u64> {
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let factor: u64 = match unit.trim_start() {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        "TiB" => 1 << 40,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(factor)
+}
+
+/// A size as a person writes it.
+pub(super) fn size_words(size: u64) -> String {
+    let units = [(1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    match units.into_iter().find(|(factor, _)| size >= *factor && size % factor == 0) {
+        Some((factor, unit)) => format!("{}{unit}", size / factor),
+        None => size.to_string(),
+    }
+}
+
 /// `true` or `false`, and what people write for it.
 pub(super) fn switch(text: &str) -> Option<bool> {
     match text.to_ascii_lowercase().as_str() {

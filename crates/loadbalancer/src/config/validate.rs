@@ -12,7 +12,7 @@ use super::options::{Kind, OPTIONS, Opt, by_key};
 use super::parse;
 use super::raw::{Given, Origin, Problem, Raw, Wrong};
 use super::{
-    AdminConfig, Config, LogConfig, LogFormat, PoolConfig, RetryConfig, Timeouts, TokenSource, UpstreamConfig,
+    AdminConfig, Config, Limits, LogConfig, LogFormat, PoolConfig, RetryConfig, Timeouts, TokenSource, UpstreamConfig,
 };
 
 /// The name of the only pool unless the file says another.
@@ -32,7 +32,9 @@ pub(super) fn validate(raw: &Raw, problems: Vec<Problem>) -> (Option<Config>, Ve
             workers => workers as usize,
         },
         trusted_proxies: judge.networks("proxy.trusted_proxies"),
-        via: judge.text("proxy.via", parse::is_token),
+        via: judge.via(),
+        upgrades: judge.tokens("proxy.upgrades"),
+        abort_on_close: judge.value("proxy.abort_on_close", parse::switch).unwrap_or_default(),
         explain_errors: judge.value("proxy.explain_errors", parse::switch).unwrap_or(true),
         pool: judge.pool(),
         timeouts: Timeouts {
@@ -41,8 +43,11 @@ pub(super) fn validate(raw: &Raw, problems: Vec<Problem>) -> (Option<Config>, Ve
             connect: judge.duration("timeouts.connect"),
             response_head: judge.duration("timeouts.response_head"),
             body_stall: judge.duration("timeouts.body_stall"),
+            expect_continue: judge.duration("timeouts.expect_continue"),
+            tunnel: judge.duration("timeouts.tunnel"),
             drain: judge.duration("timeouts.drain"),
         },
+        limits: judge.limits(),
         health: HealthPolicy {
             interval: judge.duration("health.interval"),
             fast_interval: judge.duration("health.fast_interval"),
@@ -144,6 +149,45 @@ impl Judge<'_> {
             return Duration::ZERO;
         };
         self.value(name, |text| parse::duration(text).filter(|d| (low..=high).contains(d))).unwrap_or_default()
+    }
+
+    fn size(&mut self, name: &str) -> u64 {
+        let Some(Kind::Size(low, high)) = by_key(name).map(|option| option.kind) else { return 0 };
+        self.value(name, |text| parse::size(text).filter(|size| (low..=high).contains(size))).unwrap_or_default()
+    }
+
+    fn limits(&mut self) -> Limits {
+        let or_none = |limit: u64| if limit == 0 { u64::MAX } else { limit };
+        Limits {
+            head: self.size("limits.head") as usize,
+            fields: self.count("limits.fields") as usize,
+            target: self.size("limits.target") as usize,
+            body: or_none(self.size("limits.body")),
+            requests_per_connection: or_none(self.count("limits.requests_per_connection")),
+            min_body_rate: self.size("limits.min_body_rate"),
+        }
+    }
+
+    /// What was given, else a name that no other process has.
+    fn via(&mut self) -> String {
+        let given = self.text("proxy.via", |text| text.is_empty() || parse::is_token(text));
+        if given.is_empty() { format!("loadbalancer-{:08x}", fastrand::u32(..)) } else { given }
+    }
+
+    fn tokens(&mut self, name: &str) -> Vec<String> {
+        let (option, given) = self.given(name);
+        let mut tokens = Vec::new();
+        let parts =
+            given.texts.iter().flat_map(|(text, origin)| text.split(',').map(move |part| (part.trim(), origin)));
+        for (text, origin) in parts.filter(|(text, _)| !text.is_empty()) {
+            if parse::is_token(text) {
+                tokens.push(text.to_ascii_lowercase());
+            } else {
+                let words = format!("expected {}", option.kind.expected());
+                self.problem(origin, name, Some(text.to_owned()), words);
+            }
+        }
+        tokens
     }
 
     fn address(&mut self, name: &str) -> IpAddr {

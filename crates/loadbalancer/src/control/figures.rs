@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use lb_core::api::{self, HISTORY_KEPT, RECENT_KEPT, Sample, StatusClasses, Traffic};
-use lb_core::metrics::{BackendTotals, Counts, FailureKind, LocalReply, WorkerTotals};
+use lb_core::metrics::{BackendTotals, Counts, FailureKind, LocalReply, Rejected, WorkerTotals};
 
 use super::board::Board;
 use crate::worker::Shared;
@@ -136,8 +136,9 @@ impl Figures {
         }
         let in_flight = board.pools[pool].entries.iter().map(|entry| entry.backend.in_flight()).sum();
         let mut traffic = traffic(&totals, &rates, in_flight);
-        let local = self.local.back().map(|(_, totals)| totals.local_replies).unwrap_or_default();
-        add_local(&mut traffic, &local);
+        if let Some((_, local)) = self.local.back() {
+            add_local(&mut traffic, local);
+        }
         traffic
     }
 
@@ -213,12 +214,22 @@ fn errors(totals: &BackendTotals) -> u64 {
 /// Replies and 5xx replies between two readings.
 fn local_between(before: &WorkerTotals, now: &WorkerTotals) -> (u64, u64) {
     let mut sums = (0, 0);
-    for kind in LocalReply::ALL {
-        let count = now.local_replies[kind as usize] - before.local_replies[kind as usize];
-        sums.0 += count;
-        sums.1 += if kind.status() >= 500 { count } else { 0 };
+    for ((status, now), (_, before)) in made_here(now).zip(made_here(before)) {
+        sums.0 += now - before;
+        // A client that speaks another language, or in circles, is no server error.
+        sums.1 += if status >= 500 && !CLIENTS_FAULT.contains(&status) { now - before } else { 0 };
     }
     sums
+}
+
+/// Statuses from 500 on that are refusals of what a client sent: unknown coding, version, loop.
+const CLIENTS_FAULT: [u16; 3] = [501, 505, 508];
+
+/// Replies made here, with their status.
+fn made_here(totals: &WorkerTotals) -> impl Iterator<Item = (u16, u64)> {
+    let local = LocalReply::ALL.iter().map(|kind| (kind.status(), totals.local_replies[*kind as usize]));
+    let rejected = Rejected::ALL.iter().map(|kind| (kind.status(), totals.rejected[*kind as usize]));
+    local.chain(rejected)
 }
 
 fn per_s(count: u64, from_ms: u64, to_ms: u64) -> f64 {
@@ -244,12 +255,11 @@ fn traffic(totals: &BackendTotals, rates: &Rates, in_flight: u64) -> Traffic {
     }
 }
 
-fn add_local(traffic: &mut Traffic, local: &[u64; LocalReply::ALL.len()]) {
-    for kind in LocalReply::ALL {
-        let count = local[kind as usize];
+fn add_local(traffic: &mut Traffic, totals: &WorkerTotals) {
+    for (status, count) in made_here(totals) {
         traffic.requests_total += count;
         traffic.made_here_total += count;
-        match kind.status() / 100 {
+        match status / 100 {
             5 => traffic.responses.server_error += count,
             _ => traffic.responses.client_error += count,
         }

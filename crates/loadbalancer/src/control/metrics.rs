@@ -3,7 +3,7 @@
 
 use lb_core::api::BackendState;
 use lb_core::metrics::text::Page;
-use lb_core::metrics::{BackendTotals, FailureKind, LocalReply};
+use lb_core::metrics::{BackendTotals, FailureKind, LocalReply, Rejected, TunnelEnd};
 
 use super::board::{Board, Entry};
 use super::figures::worker_totals;
@@ -54,7 +54,7 @@ fn requests(page: &mut Page, rows: &[Row<'_>]) {
             page.sample("lb_attempt_failures_total", &labels, row.totals.failures[kind as usize]);
         }
     }
-    let each: [Simple<'_>; 5] = [
+    let each: [Simple<'_>; 6] = [
         ("lb_retries_total", "counter", "Attempts that left this backend for another.", |row| row.totals.retries),
         ("lb_in_flight", "gauge", "Requests under way.", |row| row.entry.backend.in_flight()),
         ("lb_received_bytes_total", "counter", "Request body bytes sent to the backend.", |row| {
@@ -62,6 +62,7 @@ fn requests(page: &mut Page, rows: &[Row<'_>]) {
         }),
         ("lb_sent_bytes_total", "counter", "Response body bytes taken from the backend.", |row| row.totals.sent_bytes),
         ("lb_backend_connections_total", "counter", "Connections opened to the backend.", |row| row.totals.connections),
+        ("lb_tunnels_total", "counter", "Tunnels (WebSocket) opened to the backend.", |row| row.totals.tunnels),
     ];
     for (name, kind, help, value) in each {
         page.family(name, kind, help);
@@ -121,7 +122,19 @@ fn pools(page: &mut Page, shared: &Shared) {
         let labels = [("reason", kind.as_str()), ("status", status.as_str())];
         page.sample("lb_local_replies_total", &labels, workers.local_replies[kind as usize]);
     }
+    let help = "Requests and connections refused for what the client sent or did, by reason.";
+    page.family("lb_rejected_total", "counter", help);
+    for reason in Rejected::ALL {
+        let status = reason.status().to_string();
+        let labels = [("reason", reason.as_str()), ("status", status.as_str())];
+        page.sample("lb_rejected_total", &labels, workers.rejected[reason as usize]);
+    }
+    page.family("lb_tunnels_ended_total", "counter", "Tunnels that ended, by why.");
+    for end in TunnelEnd::ALL {
+        page.sample("lb_tunnels_ended_total", &[("reason", end.as_str())], workers.tunnel_ends[end as usize]);
+    }
     let each = [
+        ("lb_tunnels", "gauge", "Tunnels open now.", shared.tunnels.count() as u64),
         ("lb_connections_accepted_total", "counter", "Client connections accepted.", workers.accepted),
         ("lb_connections", "gauge", "Client connections open.", shared.connections() as u64),
         (

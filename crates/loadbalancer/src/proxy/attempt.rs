@@ -19,7 +19,7 @@ use std::task::Poll;
 use bytes::BytesMut;
 use http::Method;
 use lb_core::health::{Failure, is_our_own};
-use lb_core::metrics::FailureKind;
+use lb_core::metrics::{FailureKind, Rejected};
 use lb_core::policy::{MAX_ATTEMPTS, Slot, Tried};
 
 use super::error::ProxyError;
@@ -31,7 +31,8 @@ use crate::clock::Tick;
 use crate::conn::Client;
 use crate::deadline::Waiting;
 use crate::upstream::{
-    Exchange, ExchangeError, Forwarding, Framing, Outgoing, Progress, RequestBody, UpstreamConn, connect, write_head,
+    Answer, Exchange, ExchangeError, Forwarding, Framing, Outgoing, Progress, RequestBody, UpstreamConn, connect,
+    write_head,
 };
 use crate::worker::{LiveFailure, LocalBackend};
 
@@ -81,7 +82,10 @@ pub(super) async fn run(
         let backend = route.backend(current);
         let mut record = Record::start(client, backend, arrived);
         let broken = match attempt(client, backend, request, body, framing, spent.fresh, &record).await {
-            Ok((head, exchange)) => return Ok(Reached { status: head.0, headers: head.1, exchange, record }),
+            Ok((answer, exchange)) => {
+                backend.old.set(answer.old);
+                return Ok(Reached { status: answer.status, headers: answer.headers, exchange, record });
+            }
             Err(broken) => broken,
         };
         note(client, backend, &mut record, &broken, &mut spent);
@@ -89,7 +93,7 @@ pub(super) async fn run(
         spent.tried.insert(current);
         slot = next(client, route, request, &broken, &mut spent, current);
         if slot.is_none() {
-            return Err(give_up(broken.cause, spent.story));
+            return Err(give_up(broken.cause, spent.story, client.rejected()));
         }
         backend.shard().retries.add(1);
         body = broken.body;
@@ -186,7 +190,7 @@ async fn attempt(
     framing: Framing,
     fresh: bool,
     record: &Record,
-) -> Result<((http::StatusCode, http::HeaderMap), Exchange), Broken> {
+) -> Result<(Answer, Exchange), Broken> {
     let config = &client.worker.shared.config;
     let idempotent = is_idempotent(&request.head.method);
     let cached = if fresh { None } else { backend.idle.take(!idempotent) };
@@ -197,15 +201,35 @@ async fn attempt(
             Err(cause) => return Err(Broken { body, cause, written: 0, reused: false }),
         },
     };
-    put_head(client, backend, request, framing, &mut connection.unsent);
-    client.wait_for(Waiting::RequestBody, config.timeouts.body_stall);
-    let mut exchange = Exchange::new(connection, Outgoing::new(body, framing, idempotent));
+    // RFC 9110 §10.1.1: an expectation is not passed on to HTTP/1.0, which does not know it.
+    let held = request.expects_continue && !backend.old.get();
+    put_head(client, backend, request, (framing, held), &mut connection.unsent);
+    let outgoing = Outgoing::new(body, framing, idempotent, held);
+    match outgoing.held {
+        true => client.wait_for(Waiting::Continue, config.timeouts.expect_continue),
+        false => client.wait_for(Waiting::RequestBody, config.timeouts.body_stall),
+    }
+    let mut exchange = Exchange::new(connection, outgoing);
     let head = poll_fn(|cx| {
-        let progress = |progress| match progress {
-            Progress::SentAll => client.wait_for(Waiting::ResponseHead, config.timeouts.response_head),
-            Progress::Sent | Progress::Received => client.wait_for(Waiting::RequestBody, config.timeouts.body_stall),
+        let mut poll = |exchange: &mut Exchange| {
+            let holds = exchange.holds_body();
+            let progress = |progress| match progress {
+                Progress::SentAll => client.wait_for(Waiting::ResponseHead, config.timeouts.response_head),
+                // The head is out; that of a held body says nothing about its 100.
+                Progress::Sent if holds && client.deadline.waiting() == Waiting::Continue => {}
+                Progress::Sent | Progress::Received => {
+                    client.wait_for(Waiting::RequestBody, config.timeouts.body_stall);
+                }
+            };
+            exchange.poll_head(cx, &request.head.method, request.upgrade, progress)
         };
-        match exchange.poll_head(cx, &request.head.method, progress) {
+        match poll(&mut exchange) {
+            Poll::Pending if client.expired() && exchange.holds_body() => {
+                // The backend says nothing: many never do. RFC 9110 §10.1.1 forbids to wait for ever.
+                exchange.release_body();
+                client.wait_for(Waiting::RequestBody, config.timeouts.body_stall);
+                poll(&mut exchange)
+            }
             Poll::Pending if client.expired() => Poll::Ready(Err(exchange.stalled())),
             head => head,
         }
@@ -220,7 +244,13 @@ async fn attempt(
     }
 }
 
-fn put_head(client: &Client, backend: &LocalBackend, request: &Outbound<'_>, framing: Framing, out: &mut BytesMut) {
+fn put_head(
+    client: &Client,
+    backend: &LocalBackend,
+    request: &Outbound<'_>,
+    (framing, expects_continue): (Framing, bool),
+    out: &mut BytesMut,
+) {
     let own_name;
     let host = if request.host.is_empty() {
         // RFC 9112 §3.2: HTTP/1.1 towards the backend needs a Host even if an HTTP/1.0 client named none.
@@ -237,6 +267,10 @@ fn put_head(client: &Client, backend: &LocalBackend, request: &Outbound<'_>, fra
         request_id: request.request_id.as_bytes(),
         via: &client.worker.shared.via_text,
         framing,
+        expects_continue,
+        upgrade: request.upgrade,
+        takes_trailers: request.takes_trailers,
+        max_forwards: request.max_forwards,
     };
     write_head(out, request.head.method.as_str(), &request.target, &request.head.headers, &facts);
 }
@@ -275,17 +309,19 @@ async fn or_expired<F: Future + Unpin>(client: &Client, mut future: F) -> Option
     .await
 }
 
-/// The error for the last thing that broke.
-fn give_up(cause: Cause, story: String) -> ProxyError {
+/// The error for the last thing that broke. `rejected` is what the door has against the body.
+fn give_up(cause: Cause, story: String, rejected: Option<Rejected>) -> ProxyError {
     match cause {
         Cause::Connect(failure) => {
             let timed_out = failure.code == lb_core::api::ReasonCode::ConnectTimeout;
             ProxyError::ConnectFailed { tried: story, timed_out }
         }
         Cause::OutOfMeans(_) => ProxyError::OutOfMeans(story),
-        Cause::Exchange(error @ ExchangeError::ClientBody(_)) if error.client_gone() => ProxyError::ClientGone,
-        Cause::Exchange(ExchangeError::ClientBody(error)) => ProxyError::RequestBody(format!("  {error}\n")),
-        Cause::Exchange(ExchangeError::ClientStalled) => ProxyError::RequestTimeout,
+        Cause::Exchange(error @ ExchangeError::ClientBody(_)) if rejected.is_none() && error.client_gone() => {
+            ProxyError::ClientGone
+        }
+        Cause::Exchange(ExchangeError::ClientBody(_)) => ProxyError::Rejected(rejected.unwrap_or(Rejected::Chunk)),
+        Cause::Exchange(ExchangeError::ClientStalled) => ProxyError::Rejected(Rejected::BodyTimeout),
         Cause::Exchange(ExchangeError::Closed(_) | ExchangeError::Body(_)) => ProxyError::UpstreamClosed(story),
         Cause::Exchange(ExchangeError::HeadTimeout) => ProxyError::HeadTimeout(story),
         Cause::Exchange(ExchangeError::Bad(_)) => ProxyError::BadResponse(story),

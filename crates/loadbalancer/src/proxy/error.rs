@@ -5,33 +5,24 @@ use std::fmt::Write as _;
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER, TRANSFER_ENCODING};
+use http::Version;
+use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER, TRANSFER_ENCODING};
 use http::request::Parts;
 use hyper::{Response, StatusCode};
-use lb_core::metrics::LocalReply;
+use lb_core::metrics::{LocalReply, Rejected};
 
 use super::body::ProxyBody;
 use super::request::{Outbound, describe};
-use super::response::close_when_draining;
+use super::response::{METHODS, close_when_draining, say_close};
 use crate::conn::Client;
 
 /// Why a request has no response of a backend. Whose fault it is stands beside each.
 #[derive(Debug)]
 pub(super) enum ProxyError {
     /// Client: not a request that can be forwarded.
-    BadRequest(&'static str),
-    /// Client: CONNECT.
-    MethodNotAllowed,
-    /// Client: its body broke off or was invalid.
-    RequestBody(String),
+    Rejected(Rejected),
     /// Client: it went away in the middle of its body; nobody is there to be told.
     ClientGone,
-    /// Client: an expectation other than 100-continue.
-    Expectation,
-    /// Client: a transfer coding other than chunked.
-    UnsupportedCoding,
-    /// Client: its body stood still.
-    RequestTimeout,
     /// Ours: no pool for it.
     NoRoute,
     /// Ours: no backend in the pool may take it; says which there are and why each is out.
@@ -49,16 +40,12 @@ pub(super) enum ProxyError {
 }
 
 impl ProxyError {
-    /// The total mapping: what it is counted as, which fixes the status too.
-    fn kind(&self) -> LocalReply {
-        match self {
-            Self::BadRequest(_) | Self::RequestBody(_) => LocalReply::BadRequest,
-            Self::MethodNotAllowed => LocalReply::MethodNotAllowed,
+    /// The total mapping: what it is counted as, which fixes the status and the words too.
+    fn kind(&self) -> Kind {
+        Kind::Local(match self {
+            Self::Rejected(reason) => return Kind::Rejected(*reason),
             Self::ClientGone => LocalReply::ClientGone,
-            Self::Expectation => LocalReply::ExpectationFailed,
-            Self::UnsupportedCoding => LocalReply::UnsupportedCoding,
             Self::OutOfMeans(_) => LocalReply::OutOfMeans,
-            Self::RequestTimeout => LocalReply::RequestTimeout,
             Self::NoRoute => LocalReply::NoRoute,
             Self::NoBackend(_) => LocalReply::NoBackend,
             Self::ConnectFailed { timed_out: false, .. } => LocalReply::ConnectFailed,
@@ -66,46 +53,50 @@ impl ProxyError {
             Self::UpstreamClosed(_) => LocalReply::UpstreamClosed,
             Self::HeadTimeout(_) => LocalReply::HeadTimeout,
             Self::BadResponse(_) => LocalReply::BadResponse,
-        }
-    }
-
-    /// What is wrong, for anybody.
-    fn summary(&self) -> &'static str {
-        match self {
-            Self::BadRequest(why) => why,
-            Self::MethodNotAllowed => "CONNECT is not available here",
-            Self::RequestBody(_) => "the request body broke off or is not valid",
-            Self::ClientGone => "the client went away",
-            Self::Expectation => "only the expectation 100-continue is understood",
-            Self::UnsupportedCoding => "only the transfer coding chunked is understood",
-            Self::OutOfMeans(_) => "the load balancer has run out of connections to servers",
-            Self::RequestTimeout => "the request body did not come in time",
-            Self::NoRoute => "there is nothing configured for this request",
-            Self::NoBackend(_) => "no server is ready to take this request",
-            Self::ConnectFailed { .. } => "no server could be reached",
-            Self::UpstreamClosed(_) => "the server closed the connection before it answered",
-            Self::HeadTimeout(_) => "the server did not answer in time",
-            Self::BadResponse(_) => "the server's answer was not valid HTTP",
-        }
+        })
     }
 
     /// What was tried and why it failed, for the engineer on call.
     fn detail(&self) -> &str {
         match self {
-            Self::RequestBody(detail)
-            | Self::NoBackend(detail)
+            Self::NoBackend(detail)
             | Self::OutOfMeans(detail)
             | Self::ConnectFailed { tried: detail, .. }
             | Self::UpstreamClosed(detail)
             | Self::HeadTimeout(detail)
             | Self::BadResponse(detail) => detail,
-            Self::BadRequest(_)
-            | Self::MethodNotAllowed
-            | Self::ClientGone
-            | Self::Expectation
-            | Self::UnsupportedCoding
-            | Self::RequestTimeout
-            | Self::NoRoute => "",
+            Self::Rejected(_) | Self::ClientGone | Self::NoRoute => "",
+        }
+    }
+}
+
+/// What it is counted as.
+#[derive(Clone, Copy)]
+enum Kind {
+    Rejected(Rejected),
+    Local(LocalReply),
+}
+
+impl Kind {
+    fn status(self) -> u16 {
+        match self {
+            Self::Rejected(reason) => reason.status(),
+            Self::Local(reply) => reply.status(),
+        }
+    }
+
+    /// What is wrong, for anybody.
+    fn words(self) -> &'static str {
+        match self {
+            Self::Rejected(reason) => reason.words(),
+            Self::Local(LocalReply::ClientGone) => "the client went away",
+            Self::Local(LocalReply::OutOfMeans) => "the load balancer has run out of connections to servers",
+            Self::Local(LocalReply::NoRoute) => "there is nothing configured for this request",
+            Self::Local(LocalReply::NoBackend) => "no server is ready to take this request",
+            Self::Local(LocalReply::ConnectFailed | LocalReply::ConnectTimeout) => "no server could be reached",
+            Self::Local(LocalReply::UpstreamClosed) => "the server closed the connection before it answered",
+            Self::Local(LocalReply::HeadTimeout) => "the server did not answer in time",
+            Self::Local(LocalReply::BadResponse) => "the server's answer was not valid HTTP",
         }
     }
 }
@@ -118,11 +109,14 @@ pub(super) fn reply(
     error: &ProxyError,
 ) -> Response<ProxyBody> {
     let (worker, kind) = (&client.worker, error.kind());
-    worker.count_local(kind);
+    match kind {
+        Kind::Rejected(reason) => client.reject(reason),
+        Kind::Local(reply) => worker.count_local(reply),
+    }
     client.response_done();
     let config = &worker.shared.config;
     let status = StatusCode::from_u16(kind.status()).expect("the fixed set has valid statuses only");
-    let mut text = format!("{} {}: {}\n", status.as_u16(), status.canonical_reason().unwrap_or(""), error.summary());
+    let mut text = format!("{} {}: {}\n", status.as_u16(), status.canonical_reason().unwrap_or(""), kind.words());
     let id = request.map(|request| request.request_id.as_bytes());
     if config.explain_errors {
         let _ = writeln!(text, "\nrequest: {}", describe(head));
@@ -141,16 +135,18 @@ pub(super) fn reply(
     if status == StatusCode::SERVICE_UNAVAILABLE {
         headers.insert(RETRY_AFTER, HeaderValue::from(retry_after(config.health.fast_interval)));
     }
-    if kind == LocalReply::MethodNotAllowed {
-        // RFC 9110 §15.5.6 wants the list; what a backend allows is its own business.
-        headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        // RFC 9110 §15.5.6 wants the list.
+        headers.insert(ALLOW, HeaderValue::from_static(METHODS));
     }
     // What is left of a body nobody wanted must not be taken for the next request (RFC 9112 §9.3).
     if head.headers.contains_key(TRANSFER_ENCODING)
         || head.headers.contains_key(CONTENT_LENGTH)
-        || status.is_client_error()
+        || matches!(kind, Kind::Rejected(_))
+        || head.version == Version::HTTP_10
+        || client.is_last_request()
     {
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        say_close(headers);
     }
     close_when_draining(client, headers);
     response

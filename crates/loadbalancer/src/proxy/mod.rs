@@ -14,30 +14,35 @@ mod route;
 
 use std::rc::Rc;
 
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::{Request, Response};
 
 use crate::conn::Client;
 use crate::upstream::RequestBody;
 pub(crate) use body::ProxyBody;
+pub(crate) use record::Record;
 
 /// Answers one request: always with a response, ours if there is no other.
 pub(crate) async fn call(client: Rc<Client>, request: Request<Incoming>) -> Response<ProxyBody> {
     let worker = &client.worker;
     let arrived = worker.clock.now();
-    client.request_begins();
     let (head, body) = request.into_parts();
+    let agreed = client.request_begins(body.size_hint().exact());
     let body = RequestBody::new(body, Rc::clone(&client.unread));
-    let request = match request::Outbound::new(&client, &head) {
+    let request = agreed.map_err(error::ProxyError::Rejected).and_then(|()| request::Outbound::new(&client, &head));
+    let request = match request {
         Ok(request) => request,
         Err(error) => return error::reply(&client, &head, None, &error),
     };
+    if request.max_forwards == Some(0) {
+        return response::options_here(&client, &request);
+    }
     let view = worker.view();
     let Some(pool) = route::pool(&view) else {
         return error::reply(&client, &head, Some(&request), &error::ProxyError::NoRoute);
     };
     match attempt::run(&client, &pool, &request, body, arrived).await {
-        Ok(reached) => response::forward(&client, reached),
+        Ok(reached) => response::forward(&client, &request, reached),
         Err(error) => error::reply(&client, &head, Some(&request), &error),
     }
 }

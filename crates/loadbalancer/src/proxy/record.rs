@@ -12,7 +12,7 @@ use crate::clock::Tick;
 use crate::conn::Client;
 use crate::worker::LocalBackend;
 
-pub(super) struct Record {
+pub(crate) struct Record {
     client: Rc<Client>,
     backend: Rc<LocalBackend>,
     /// When the request arrived, which may be before this attempt.
@@ -32,47 +32,47 @@ enum State {
 
 impl Record {
     /// Counts one more request in flight at `backend`.
-    pub(super) fn start(client: &Rc<Client>, backend: &Rc<LocalBackend>, arrived: Tick) -> Self {
+    pub(crate) fn start(client: &Rc<Client>, backend: &Rc<LocalBackend>, arrived: Tick) -> Self {
         backend.backend.enter();
         Self { client: Rc::clone(client), backend: Rc::clone(backend), arrived, state: State::Waiting }
     }
 
-    pub(super) fn client(&self) -> &Client {
+    pub(crate) fn client(&self) -> &Client {
         &self.client
     }
 
-    pub(super) fn backend(&self) -> &LocalBackend {
+    pub(crate) fn backend(&self) -> &LocalBackend {
         &self.backend
     }
 
     /// The response head is there.
-    pub(super) fn answered(&mut self, status: StatusCode) {
+    pub(crate) fn answered(&mut self, status: StatusCode) {
         self.state = State::Answering;
         let class = usize::from(status.as_u16() / 100).clamp(1, 5) - 1;
         self.backend.shard().responses[class].add(1);
     }
 
     /// The attempt broke and was the backend's fault.
-    pub(super) fn failed(&mut self, kind: FailureKind) {
+    pub(crate) fn failed(&mut self, kind: FailureKind) {
         self.state = State::Settled;
         self.backend.shard().failures[kind as usize].add(1);
     }
 
     /// The attempt ended without anybody at the backend being at fault, or was counted elsewhere.
-    pub(super) fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         self.state = State::Settled;
     }
 
-    pub(super) fn sent_to_backend(&self, bytes: u64) {
+    pub(crate) fn sent_to_backend(&self, bytes: u64) {
         self.backend.shard().received_bytes.add(bytes);
     }
 
-    pub(super) fn sent_to_client(&self, bytes: u64) {
+    pub(crate) fn sent_to_client(&self, bytes: u64) {
         self.backend.shard().sent_bytes.add(bytes);
     }
 
     /// The response is complete.
-    pub(super) fn complete(&mut self) {
+    pub(crate) fn complete(&mut self) {
         if self.state == State::Answering {
             self.state = State::Settled;
             let took = self.client.worker.clock.now().since(self.arrived);

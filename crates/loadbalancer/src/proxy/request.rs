@@ -1,11 +1,15 @@
 //! From what a client sent to what a backend may get: validated, and with the facts that are forwarded.
+//!
+//! The head's bytes were judged at the [`door`](crate::door), hyper has parsed them; here is what only shows in the
+//! parsed fields.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use http::header::{CONTENT_LENGTH, EXPECT, HOST, HeaderValue, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderValue, MAX_FORWARDS, TE, UPGRADE, VIA};
 use http::request::Parts;
 use http::{Method, Version};
+use lb_core::metrics::Rejected;
 
 use super::error::ProxyError;
 use crate::conn::Client;
@@ -25,6 +29,14 @@ pub(super) struct Outbound<'a> {
     pub request_id: RequestId<'a>,
     /// Whether a body, even an empty one, was announced by `Content-Length`.
     pub length_announced: bool,
+    /// The client waits for 100 before it sends its body (RFC 9110 §10.1.1).
+    pub expects_continue: bool,
+    /// The protocol it wants to go on with, if that may be (RFC 9110 §7.8).
+    pub upgrade: Option<&'a str>,
+    /// Whether it takes trailers (RFC 9110 §10.1.4).
+    pub takes_trailers: bool,
+    /// What is left of `Max-Forwards`, where that counts (RFC 9110 §7.6.2).
+    pub max_forwards: Option<u64>,
 }
 
 /// An id for logs on all sides.
@@ -55,42 +67,140 @@ impl<'a> Outbound<'a> {
     ///
     /// # Errors
     /// Why it cannot be forwarded; the client's fault.
-    pub(super) fn new(client: &Client, head: &'a Parts) -> Result<Self, ProxyError> {
-        if head.method == Method::CONNECT {
-            // RFC 9110 §9.3.6: a gateway is not a tunnel to wherever a client likes.
-            return Err(ProxyError::MethodNotAllowed);
+    pub(super) fn new(client: &'a Client, head: &'a Parts) -> Result<Self, ProxyError> {
+        // RFC 9110 §9.3.6: a gateway is not a tunnel to wherever a client likes. §9.3.8: an echo of the head would
+        // show a script what it must not see.
+        if head.method == Method::CONNECT || head.method == Method::TRACE {
+            return Err(bad(Rejected::Method));
         }
-        if let Some(expected) = head.headers.get(EXPECT)
-            && !expected.as_bytes().eq_ignore_ascii_case(b"100-continue")
-        {
-            return Err(ProxyError::Expectation);
+        let modern = head.version != Version::HTTP_10;
+        let mut upgrade = None;
+        let mut takes_trailers = false;
+        if head.headers.contains_key(CONNECTION) {
+            let named = Named::by(head)?;
+            upgrade = if named.upgrade && modern { upgrade_of(client, head) } else { None };
+            takes_trailers = named.te && head.headers.get_all(TE).iter().any(|te| lists(te.as_bytes(), "trailers"));
         }
-        // hyper frames any list that ends in chunked as chunked; the codings before it would be lost here.
-        let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
-        if codings.next().is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
-            || codings.next().is_some()
-        {
-            return Err(ProxyError::UnsupportedCoding);
+        if is_loop(client, head) {
+            return Err(bad(Rejected::Loop));
         }
-        let target = target(head)?;
         let request_id = match head.headers.get(REQUEST_ID).map(HeaderValue::as_bytes) {
             Some(id) if client.trusted && !id.is_empty() && id.len() <= MOST_REQUEST_ID => RequestId::Kept(id),
             _ => RequestId::made(client.worker.random()),
         };
-        let length_announced = head.headers.contains_key(CONTENT_LENGTH);
-        Ok(Self { head, target, host: host(head)?, request_id, length_announced })
+        Ok(Self {
+            head,
+            target: target(head)?,
+            host: host(head)?,
+            request_id,
+            length_announced: head.headers.contains_key(CONTENT_LENGTH),
+            expects_continue: expectation(head)? && modern,
+            upgrade,
+            takes_trailers,
+            max_forwards: max_forwards(head)?,
+        })
+    }
+}
+
+/// What `Connection` names, as far as that is not only to be left out.
+#[derive(Default)]
+struct Named {
+    upgrade: bool,
+    te: bool,
+}
+
+impl Named {
+    /// # Errors
+    /// RFC 9110 §7.6.1: it must not name what is meant for all recipients; whoever names what frames or routes a message
+    /// wants two readings of it.
+    fn by(head: &Parts) -> Result<Self, ProxyError> {
+        let mut named = Self::default();
+        for value in head.headers.get_all(CONNECTION) {
+            for word in words(value.as_bytes()) {
+                match word.len() {
+                    2 if word.eq_ignore_ascii_case(b"te") => named.te = true,
+                    7 if word.eq_ignore_ascii_case(b"upgrade") => named.upgrade = true,
+                    4 if word.eq_ignore_ascii_case(b"host") => return Err(bad(Rejected::ConnectionNames)),
+                    14 if word.eq_ignore_ascii_case(b"content-length") => return Err(bad(Rejected::ConnectionNames)),
+                    17 if word.eq_ignore_ascii_case(b"transfer-encoding") => {
+                        return Err(bad(Rejected::ConnectionNames));
+                    }
+                    _ if word.first() == Some(&b':') => return Err(bad(Rejected::ConnectionNames)),
+                    _ => {}
+                }
+            }
+        }
+        Ok(named)
+    }
+}
+
+/// The members of a list field.
+fn words(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|b| *b == b',').map(<[u8]>::trim_ascii)
+}
+
+fn lists(value: &[u8], word: &str) -> bool {
+    words(value).any(|listed| listed.eq_ignore_ascii_case(word.as_bytes()))
+}
+
+/// RFC 9110 §7.8: the first offered protocol that may be tunnelled; the others, `h2c` above all, are not passed on.
+/// Only a GET without a body: what follows its head must be the tunnel's.
+fn upgrade_of<'a>(client: &'a Client, head: &Parts) -> Option<&'a str> {
+    if head.method != Method::GET {
+        return None;
+    }
+    let allowed = &client.worker.shared.config.upgrades;
+    let offers = |name: &str| head.headers.get_all(UPGRADE).iter().any(|value| lists(value.as_bytes(), name));
+    allowed.iter().map(String::as_str).find(|name| offers(name))
+}
+
+/// RFC 9110 §7.6.3: our own pseudonym, which no other process has, in `Via`.
+fn is_loop(client: &Client, head: &Parts) -> bool {
+    let own = client.worker.shared.config.via.as_bytes();
+    head.headers.get_all(VIA).iter().any(|value| {
+        words(value.as_bytes())
+            .any(|hop| hop.split(|b| *b == b' ').nth(1).is_some_and(|by| by.eq_ignore_ascii_case(own)))
+    })
+}
+
+/// RFC 9110 §10.1.1: whether 100 is expected. Any other expectation cannot be met.
+fn expectation(head: &Parts) -> Result<bool, ProxyError> {
+    let mut expected = head.headers.get_all(EXPECT).iter();
+    match expected.next() {
+        None => Ok(false),
+        // RFC 9110 §10.1.1: from an HTTP/1.0 client it is ignored.
+        Some(_) if head.version == Version::HTTP_10 => Ok(false),
+        Some(value) if value.as_bytes().eq_ignore_ascii_case(b"100-continue") && expected.next().is_none() => Ok(true),
+        Some(_) => Err(bad(Rejected::Expectation)),
+    }
+}
+
+/// RFC 9110 §7.6.2: it counts for OPTIONS (and TRACE, which goes no further anyway).
+fn max_forwards(head: &Parts) -> Result<Option<u64>, ProxyError> {
+    if head.method != Method::OPTIONS {
+        return Ok(None);
+    }
+    let mut values = head.headers.get_all(MAX_FORWARDS).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let number = value.to_str().ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
+    match number.and_then(|text| text.parse().ok()) {
+        Some(number) if values.next().is_none() => Ok(Some(number)),
+        _ => Err(bad(Rejected::MaxForwards)),
     }
 }
 
 /// RFC 9112 §3.2: origin form, taken from an absolute one.
 fn target(head: &Parts) -> Result<Cow<'_, str>, ProxyError> {
-    if head.uri.authority().is_some() && head.uri.scheme().is_none() {
-        // §3.2.3: the authority form is for CONNECT only.
-        return Err(bad("the target is neither a path nor a URL"));
+    if head.uri.authority().is_some() {
+        match head.uri.scheme_str() {
+            Some("http" | "https") => {}
+            // §3.2.3: the authority form is for CONNECT only. Nothing but HTTP is behind this gateway.
+            _ => return Err(bad(Rejected::Target)),
+        }
     }
     match head.uri.path_and_query().map(|target| target.as_str()) {
         // §3.2.4: only OPTIONS may ask about the server as a whole.
-        Some("*") if head.method != Method::OPTIONS => Err(bad("the target * is for OPTIONS only")),
+        Some("*") if head.method != Method::OPTIONS => Err(bad(Rejected::Target)),
         // §3.2.4: an absolute target without path and query stands for `*` with OPTIONS.
         None | Some("" | "/") if head.method == Method::OPTIONS && is_bare(head) => Ok(Cow::Borrowed("*")),
         Some(target) if target.starts_with('?') => Ok(Cow::Owned(format!("/{target}"))),
@@ -110,24 +220,47 @@ fn host(head: &Parts) -> Result<&[u8], ProxyError> {
     let host = match (hosts.next(), hosts.next()) {
         (Some(host), None) => Some(host.as_bytes()),
         (None, _) if head.version == Version::HTTP_10 => None,
-        (None, _) => return Err(bad("there is no Host field")),
-        (Some(_), Some(_)) => return Err(bad("there is more than one Host field")),
+        _ => return Err(bad(Rejected::Host)),
     };
     // RFC 9110 §7.2: uri-host [ ":" port ]; no user information, path, list or white space. Empty is valid syntax,
     // but names nobody.
-    let fits = |b: &u8| b.is_ascii_alphanumeric() || b"-._~!$&'()*+;=:[]%".contains(b);
-    if host.is_some_and(|host| host.is_empty() || !host.iter().all(fits)) {
-        return Err(bad("the Host field is not a host name"));
+    if host.is_some_and(|host| !is_host(host)) {
+        return Err(bad(Rejected::Host));
     }
     match head.uri.authority() {
-        Some(authority) if authority.as_str().contains('@') => Err(bad("the target has user information")),
+        Some(authority) if !is_host(authority.as_str().as_bytes()) => Err(bad(Rejected::Target)),
         Some(authority) => Ok(authority.as_str().as_bytes()),
         None => Ok(host.unwrap_or_default()),
     }
 }
 
-fn bad(why: &'static str) -> ProxyError {
-    ProxyError::BadRequest(why)
+/// RFC 3986 §3.2.2: a name, an IPv4 address or a bracketed IPv6 address, and perhaps a port. A comma is a
+/// sub-delimiter there, but a list of hosts everywhere else.
+fn is_host(text: &[u8]) -> bool {
+    let (host, port) = match text.first() {
+        Some(b'[') => match text.iter().position(|b| *b == b']') {
+            Some(end) => text.split_at(end + 1),
+            None => return false,
+        },
+        _ => text.split_at(text.iter().position(|b| *b == b':').unwrap_or(text.len())),
+    };
+    let port_fits = match port {
+        [] => true,
+        [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    let name_fits = match host {
+        [] => false,
+        [b'[', address @ .., b']'] => {
+            !address.is_empty() && address.iter().all(|b| b.is_ascii_hexdigit() || b":.%vV".contains(b))
+        }
+        name => name.iter().all(|b| b.is_ascii_alphanumeric() || b"-._~!$&'()*+;=%".contains(b)),
+    };
+    port_fits && name_fits
+}
+
+fn bad(why: Rejected) -> ProxyError {
+    ProxyError::Rejected(why)
 }
 
 /// For people: `GET /a` without the query, which may hold secrets, and not too long.
@@ -136,4 +269,21 @@ pub(super) fn describe(head: &Parts) -> String {
     let path: String = head.uri.path().chars().take(100).collect();
     let _ = write!(words, "{} {path}", head.method);
     words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_a_name_or_an_address_with_perhaps_a_port() {
+        for good in ["localhost:8080", "a", "a.b-c_d", "127.0.0.1", "[::1]", "[fe80::1%25eth0]:80", "x:"] {
+            assert!(is_host(good.as_bytes()), "{good}");
+        }
+        for bad in
+            ["", "a@b", "a/b", "a,b", "a b", "a:b", "a:1:2", "[::1", "[]", "::1", "a:123456", "a?b", "a#b", "[g]"]
+        {
+            assert!(!is_host(bad.as_bytes()), "{bad}");
+        }
+    }
 }

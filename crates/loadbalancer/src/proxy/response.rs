@@ -2,15 +2,25 @@
 //! come here.
 
 use std::rc::Rc;
+use std::sync::atomic::AtomicU64;
+use std::time::SystemTime;
 
-use http::header::{CONNECTION, HeaderValue, VIA};
-use http::{HeaderMap, StatusCode};
+use http::header::{ALLOW, CONNECTION, HeaderValue, UPGRADE, VIA};
+use http::{HeaderMap, StatusCode, Version};
 use hyper::Response;
 
 use super::body::ProxyBody;
 use super::record::Record;
-use crate::conn::Client;
+use super::request::Outbound;
+use crate::conn::{Client, Tunnel};
+use crate::tunnels::Facts;
 use crate::upstream::Exchange;
+
+/// What this gateway lets pass (RFC 9110 §10.2.1); what a backend allows is its own business.
+pub(super) const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+
+/// Of a tunnel's path, this much is shown.
+const MOST_PATH: usize = 100;
 
 /// A backend's response, its body still to come.
 pub(super) struct Reached {
@@ -21,20 +31,84 @@ pub(super) struct Reached {
 }
 
 /// The response for the client.
-pub(super) fn forward(client: &Rc<Client>, reached: Reached) -> Response<ProxyBody> {
+pub(super) fn forward(client: &Rc<Client>, request: &Outbound<'_>, reached: Reached) -> Response<ProxyBody> {
     let Reached { status, headers, exchange, mut record } = reached;
     record.answered(status);
+    if status == StatusCode::SWITCHING_PROTOCOLS {
+        return switch(client, request, headers, exchange, record);
+    }
+    // RFC 9110 §10.1.1: the client waits for leave to send its body, or sends it anyway; either way the next thing on
+    // the connection is not certain.
+    let unasked = exchange.holds_body();
     let mut response = Response::new(ProxyBody::streaming(exchange, record));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response.headers_mut().append(VIA, client.worker.shared.via.clone());
+    // RFC 9112 §9.3: a proxy must not keep a connection with an HTTP/1.0 client.
+    if unasked || request.head.version == Version::HTTP_10 || client.is_last_request() {
+        say_close(response.headers_mut());
+    }
     close_when_draining(client, response.headers_mut());
     response
+}
+
+/// RFC 9110 §7.8: the 101 goes out; behind it the connection belongs to a tunnel.
+fn switch(
+    client: &Rc<Client>,
+    request: &Outbound<'_>,
+    headers: HeaderMap,
+    exchange: Exchange,
+    record: Record,
+) -> Response<ProxyBody> {
+    let protocol = request.upgrade.unwrap_or_default();
+    let facts = Facts {
+        id: client.worker.shared.tunnels.number(),
+        pool: client.worker.shared.config.pool.name.clone(),
+        backend: record.backend().backend.spec.name.clone(),
+        client: client.peer,
+        protocol: protocol.to_owned(),
+        path: request.head.uri.path().chars().take(MOST_PATH).collect(),
+        since: SystemTime::now(),
+        to_backend: AtomicU64::new(0),
+        to_client: AtomicU64::new(0),
+    };
+    *client.tunnel.borrow_mut() = Some(Tunnel::new(exchange.into_tunnel(), record, facts));
+    let mut response = Response::new(ProxyBody::Done);
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    *response.headers_mut() = headers;
+    let fields = response.headers_mut();
+    fields.append(VIA, client.worker.shared.via.clone());
+    fields.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    if let Ok(protocol) = HeaderValue::from_str(protocol) {
+        fields.insert(UPGRADE, protocol);
+    }
+    response
+}
+
+/// RFC 9110 §7.6.2: an OPTIONS that may go no further is answered here.
+pub(super) fn options_here(client: &Client, request: &Outbound<'_>) -> Response<ProxyBody> {
+    let mut response = Response::new(ProxyBody::Done);
+    let headers = response.headers_mut();
+    headers.insert(ALLOW, HeaderValue::from_static(METHODS));
+    if let Ok(id) = HeaderValue::from_bytes(request.request_id.as_bytes()) {
+        headers.insert("x-request-id", id);
+    }
+    if request.length_announced || request.head.version == Version::HTTP_10 || client.is_last_request() {
+        say_close(headers);
+    }
+    close_when_draining(client, headers);
+    client.response_done();
+    response
+}
+
+/// The connection ends behind this response (RFC 9112 §9.6).
+pub(super) fn say_close(headers: &mut HeaderMap) {
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
 }
 
 /// While the balancer shuts down each response is the last on its connection (RFC 9112 §9.6).
 pub(super) fn close_when_draining(client: &Client, headers: &mut HeaderMap) {
     if client.worker.draining.get() {
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        say_close(headers);
     }
 }

@@ -61,6 +61,11 @@ pub(crate) async fn connect(address: SocketAddr) -> io::Result<Box<UpstreamConn>
 }
 
 impl UpstreamConn {
+    /// The socket, and what was received and not used.
+    pub(crate) fn into_parts(self: Box<Self>) -> (TcpStream, BytesMut) {
+        (self.stream, self.received)
+    }
+
     /// Whether nothing is known to have happened on it while it was idle. A close or stray bytes make it useless. Costs
     /// no system call: the runtime remembers what it was last told of the socket.
     ///

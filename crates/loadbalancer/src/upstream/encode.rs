@@ -3,7 +3,7 @@
 //! remove it.
 
 use bytes::{BufMut, BytesMut};
-use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue, MAX_FORWARDS};
 
 /// What the head says besides the client's own fields.
 #[derive(Debug)]
@@ -20,6 +20,14 @@ pub(crate) struct Forwarding<'a> {
     /// `1.1 pseudonym`, for `Via`.
     pub via: &'a str,
     pub framing: Framing,
+    /// `Expect: 100-continue` goes on.
+    pub expects_continue: bool,
+    /// The protocol that is offered to switch to.
+    pub upgrade: Option<&'a str>,
+    /// `TE: trailers` goes on.
+    pub takes_trailers: bool,
+    /// `Max-Forwards`, counted down.
+    pub max_forwards: Option<u64>,
 }
 
 /// How the request body is delimited.
@@ -49,7 +57,7 @@ pub(crate) fn is_hop_by_hop(name: &str) -> bool {
 
 /// What we write ourselves, whatever the client sent.
 fn is_ours(name: &str) -> bool {
-    matches!(name, "host" | "content-length" | "via" | "expect" | "x-request-id")
+    matches!(name, "host" | "content-length" | "via" | "expect" | "x-request-id" | "http2-settings")
 }
 
 /// What tells a backend about the client; only a trusted peer's is believed.
@@ -108,6 +116,9 @@ pub(crate) fn write_head(out: &mut BytesMut, method: &str, target: &str, headers
         if is_hop_by_hop(word) || is_ours(word) || is_forwarding(word) || is_alias(word) || named.contains(name) {
             continue;
         }
+        if facts.max_forwards.is_some() && name == MAX_FORWARDS {
+            continue;
+        }
         put_field(out, word, value.as_bytes());
     }
     put_forwarding(out, headers, facts);
@@ -120,7 +131,32 @@ pub(crate) fn write_head(out: &mut BytesMut, method: &str, target: &str, headers
         }
         Framing::Chunked => out.put_slice(b"transfer-encoding: chunked\r\n"),
     }
+    if facts.expects_continue {
+        out.put_slice(b"expect: 100-continue\r\n");
+    }
+    if let Some(hops) = facts.max_forwards {
+        out.put_slice(b"max-forwards: ");
+        put_number(out, hops);
+        out.put_slice(b"\r\n");
+    }
+    put_connection(out, facts);
     out.put_slice(b"\r\n");
+}
+
+/// What is about this connection to the backend (RFC 9110 §7.6.1 wants such fields named by `Connection`).
+fn put_connection(out: &mut BytesMut, facts: &Forwarding<'_>) {
+    if let Some(protocol) = facts.upgrade {
+        put_field(out, "upgrade", protocol.as_bytes());
+    }
+    if facts.takes_trailers {
+        put_field(out, "te", b"trailers");
+    }
+    match (facts.upgrade, facts.takes_trailers) {
+        (Some(_), true) => put_field(out, "connection", b"upgrade, te"),
+        (Some(_), false) => put_field(out, "connection", b"upgrade"),
+        (None, true) => put_field(out, "connection", b"te"),
+        (None, false) => {}
+    }
 }
 
 /// `X-Forwarded-*`, `Forwarded`, `Via` and `X-Request-Id`.
@@ -205,6 +241,10 @@ mod tests {
             request_id: b"42",
             via: "1.1 lb",
             framing,
+            expects_continue: false,
+            upgrade: None,
+            takes_trailers: false,
+            max_forwards: None,
         };
         let mut out = BytesMut::new();
         write_head(&mut out, "GET", "/a?b", &headers, &facts);

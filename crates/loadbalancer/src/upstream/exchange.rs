@@ -30,6 +30,15 @@ pub(crate) struct Exchange {
     interim: u32,
 }
 
+/// A response head, and what it tells beside the response.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    /// The backend speaks HTTP/1.0.
+    pub old: bool,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sending {
     UnderWay,
@@ -66,6 +75,21 @@ impl Exchange {
         }
     }
 
+    /// Whether the body waits for the backend to ask for it.
+    pub(crate) fn holds_body(&self) -> bool {
+        self.outgoing.held
+    }
+
+    /// The body goes out without having been asked for.
+    pub(crate) fn release_body(&mut self) {
+        self.outgoing.held = false;
+    }
+
+    /// The connection after a 101, with what came behind it.
+    pub(crate) fn into_tunnel(self) -> Box<UpstreamConn> {
+        self.connection
+    }
+
     /// Whether the connection had carried an exchange before.
     pub(crate) fn reused(&self) -> bool {
         self.connection.reused
@@ -76,26 +100,32 @@ impl Exchange {
         &mut self,
         cx: &mut Context<'_>,
         method: &Method,
+        offered: Option<&str>,
         mut progress: impl FnMut(Progress),
-    ) -> Poll<Result<(StatusCode, HeaderMap), ExchangeError>> {
-        let broken = self.poll_sending(cx, &mut progress)?;
+    ) -> Poll<Result<Answer, ExchangeError>> {
+        let mut broken = self.poll_sending(cx, &mut progress)?;
         loop {
             if !self.connection.received.is_empty() {
-                match parse(&mut self.connection.received, method).map_err(ExchangeError::Bad)? {
+                match parse(&mut self.connection.received, method, offered).map_err(ExchangeError::Bad)? {
                     Parsed::Partial => {}
-                    Parsed::Interim => {
+                    Parsed::Interim(status) => {
                         self.interim += 1;
                         if self.interim > MOST_INTERIM {
                             return Poll::Ready(Err(ExchangeError::Bad("too many interim responses")));
                         }
+                        // RFC 9110 §10.1.1: the backend asks for the body. Polling it makes hyper ask the client.
+                        if status == StatusCode::CONTINUE && std::mem::take(&mut self.outgoing.held) {
+                            progress(Progress::Sent);
+                            broken = self.poll_sending(cx, &mut progress)?;
+                        }
                         continue;
                     }
-                    Parsed::Final(head) => {
+                    Parsed::Switched(head) | Parsed::Final(head) => {
                         self.outgoing.body.forget();
                         self.keep_alive = head.keep_alive;
                         self.bodiless = matches!(head.framing, BodyFraming::None);
                         self.framing = head.framing;
-                        return Poll::Ready(Ok((head.status, head.headers)));
+                        return Poll::Ready(Ok(Answer { status: head.status, headers: head.headers, old: head.old }));
                     }
                 }
             }

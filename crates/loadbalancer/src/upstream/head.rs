@@ -3,7 +3,7 @@
 use std::mem::MaybeUninit;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use http::{Method, StatusCode};
 
 use super::chunked::ChunkDecoder;
@@ -23,6 +23,8 @@ pub(super) struct ResponseHead {
     pub framing: BodyFraming,
     /// Whether the backend will take another request on the connection.
     pub keep_alive: bool,
+    /// Whether it speaks HTTP/1.0.
+    pub old: bool,
 }
 
 /// How the response body ends (RFC 9112 §6.3).
@@ -42,16 +44,18 @@ pub(super) enum BodyFraming {
 pub(super) enum Parsed {
     /// Not a whole head.
     Partial,
-    /// A 1xx, which is skipped: hyper's server cannot send one (except 100, which it sends by itself).
-    Interim,
+    /// A 1xx. Only 100 means something to us; the others are dropped, since hyper's server cannot send them.
+    Interim(StatusCode),
+    /// 101, to what was offered (RFC 9110 §7.8): from here on the connection speaks another protocol.
+    Switched(ResponseHead),
     Final(ResponseHead),
 }
 
-/// Reads one head off the front of `received`.
+/// Reads one head off the front of `received`. `offered` is the protocol that the request offered to switch to.
 ///
 /// # Errors
 /// Why it cannot be forwarded.
-pub(super) fn parse(received: &mut BytesMut, method: &Method) -> Result<Parsed, &'static str> {
+pub(super) fn parse(received: &mut BytesMut, method: &Method, offered: Option<&str>) -> Result<Parsed, &'static str> {
     let mut fields = [const { MaybeUninit::uninit() }; MOST_FIELDS];
     let mut response = httparse::Response::new(&mut []);
     let parsed =
@@ -81,16 +85,31 @@ pub(super) fn parse(received: &mut BytesMut, method: &Method) -> Result<Parsed, 
     if has_bare_lf(&head) {
         return Err("bare LF in the head");
     }
+    if status == StatusCode::SWITCHING_PROTOCOLS {
+        return switched(header_map(&head, &places[..count])?, version, offered).map(Parsed::Switched);
+    }
     if status.is_informational() {
-        // RFC 9110 §15.2.2: only an answer to Upgrade, which is not forwarded.
-        return if status == StatusCode::SWITCHING_PROTOCOLS {
-            Err("101 without an upgrade")
-        } else {
-            Ok(Parsed::Interim)
-        };
+        return Ok(Parsed::Interim(status));
     }
     let headers = header_map(&head, &places[..count])?;
     judge(status, version, headers, method).map(Parsed::Final)
+}
+
+/// RFC 9110 §7.8 and §15.2.2: a 101 must name what it switches to, and that must have been offered.
+fn switched(mut headers: HeaderMap, version: Option<u8>, offered: Option<&str>) -> Result<ResponseHead, &'static str> {
+    let Some(offered) = offered else { return Err("101 without an upgrade") };
+    let mut names = headers.get_all(UPGRADE).iter();
+    let matches = names.next().is_some_and(|name| name.as_bytes().eq_ignore_ascii_case(offered.as_bytes()));
+    if !matches || names.next().is_some() || version != Some(1) {
+        return Err("101 to another protocol than was offered");
+    }
+    // §15.2: it has no body, whatever it announces; what announces one means something else.
+    if headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING) {
+        return Err("101 with a body");
+    }
+    strip(&mut headers);
+    let status = StatusCode::SWITCHING_PROTOCOLS;
+    Ok(ResponseHead { status, headers, framing: BodyFraming::None, keep_alive: false, old: false })
 }
 
 /// RFC 9112 §2.2 lets a recipient take a lone LF for a line end; peers differ in it, so we do not.
@@ -142,7 +161,7 @@ fn judge(
     let delimited = !matches!(framing, BodyFraming::Close) && !announced;
     let keep_alive = version == Some(1) && !says_close(&headers) && delimited;
     strip(&mut headers);
-    Ok(ResponseHead { status, headers, framing, keep_alive })
+    Ok(ResponseHead { status, headers, framing, keep_alive, old: version != Some(1) })
 }
 
 /// RFC 9110 §8.6 and RFC 9112 §6.3: one field of digits; anything else is refused, also when it repeats itself.
@@ -196,7 +215,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str, method: &Method) -> Result<Parsed, &'static str> {
-        parse(&mut BytesMut::from(text), method)
+        parse(&mut BytesMut::from(text), method, None)
     }
 
     fn whole(text: &str) -> ResponseHead {
@@ -256,7 +275,7 @@ mod tests {
         let mut seen = Vec::new();
         for byte in text.bytes() {
             received.extend_from_slice(&[byte]);
-            match parse(&mut received, &Method::GET) {
+            match parse(&mut received, &Method::GET, None) {
                 Ok(Parsed::Partial) => {}
                 Ok(other) => {
                     let last = matches!(other, Parsed::Final(_));
@@ -268,7 +287,7 @@ mod tests {
                 Err(why) => panic!("{why}"),
             }
         }
-        assert!(matches!(&seen[..], [Parsed::Interim, Parsed::Final(_)]), "{seen:?}");
+        assert!(matches!(&seen[..], [Parsed::Interim(_), Parsed::Final(_)]), "{seen:?}");
     }
 
     #[test]

@@ -23,7 +23,7 @@ use lb_core::metrics::FailureKind;
 pub(crate) use cache::ConnCache;
 pub(crate) use connection::{UpstreamConn, connect};
 pub(crate) use encode::{Forwarding, Framing, is_hop_by_hop, write_head};
-pub(crate) use exchange::{Exchange, Progress};
+pub(crate) use exchange::{Answer, Exchange, Progress};
 pub(crate) use send::{Outgoing, RequestBody};
 
 /// Why an exchange broke.

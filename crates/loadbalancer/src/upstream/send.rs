@@ -106,6 +106,9 @@ pub(crate) struct Outgoing {
     chunk: Bytes,
     tail: &'static [u8],
     ended: bool,
+    /// The client waits for 100 before it sends the body, and the backend has not asked for it yet: it is not touched,
+    /// since touching it makes hyper ask the client (RFC 9110 §10.1.1).
+    pub held: bool,
     /// Whether it may be sent again although something of it was written (RFC 9110 §9.2.2).
     idempotent: bool,
     /// Bytes of head and body that the kernel took.
@@ -115,10 +118,11 @@ pub(crate) struct Outgoing {
 }
 
 impl Outgoing {
-    pub(crate) fn new(body: RequestBody, framing: Framing, idempotent: bool) -> Self {
+    pub(crate) fn new(body: RequestBody, framing: Framing, idempotent: bool, held: bool) -> Self {
         let left = if let Framing::Length(length) = framing { length } else { 0 };
         let ended = matches!(framing, Framing::None | Framing::Length(0));
-        Self { body, framing, left, chunk: Bytes::new(), tail: b"", ended, idempotent, written: 0, body_bytes: 0 }
+        let held = held && !ended;
+        Self { body, framing, left, chunk: Bytes::new(), tail: b"", ended, held, idempotent, written: 0, body_bytes: 0 }
     }
 
     /// Sends on. `Ready(Ok)` when head and body are through; `progress` is called after each write.
@@ -130,8 +134,8 @@ impl Outgoing {
     ) -> Poll<Result<(), ExchangeError>> {
         loop {
             // The body is asked first, so that a small one leaves in the same write as its head.
-            let starved =
-                !self.ended && self.chunk.is_empty() && self.tail.is_empty() && self.poll_chunk(cx, connection)?;
+            let wanted = !self.ended && self.chunk.is_empty() && self.tail.is_empty();
+            let starved = wanted && (self.held || self.poll_chunk(cx, connection)?);
             let written = connection.poll_send(cx, &mut self.chunk, &mut self.tail);
             match written.map_err(ExchangeError::Closed)? {
                 Poll::Ready(0) => {}
@@ -156,7 +160,7 @@ impl Outgoing {
 
     /// Whether everything that came so far is sent, and more must come.
     pub(super) fn is_waiting_for_client(&self, connection: &UpstreamConn) -> bool {
-        !self.ended && self.chunk.is_empty() && self.tail.is_empty() && connection.unsent.is_empty()
+        !self.ended && !self.held && self.chunk.is_empty() && self.tail.is_empty() && connection.unsent.is_empty()
     }
 
     /// Takes the next piece of the body over; says whether there is none yet.

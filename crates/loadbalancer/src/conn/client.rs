@@ -1,0 +1,279 @@
+//! What everything on one client connection knows of it: who it is, what is being waited for, and how far its current
+//! message is.
+//!
+//! Written by the connection's own task only (the socket below hyper, the request path above it), so cells suffice.
+
+use std::cell::{Cell, RefCell};
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::time::Duration;
+
+use lb_core::metrics::Rejected;
+
+use super::tunnel::Tunnel;
+use crate::clock::Tick;
+use crate::deadline::{Deadline, Waiting};
+use crate::door::Body;
+use crate::worker::Worker;
+
+/// How far a client may fall behind `limits.min_body_rate` before it is cut: a pause of a mobile network, not more.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A client connection.
+pub(crate) struct Client {
+    pub worker: Rc<Worker>,
+    /// Its socket.
+    pub peer: SocketAddr,
+    /// IPv4 addresses as such, also on a socket for both.
+    pub address: IpAddr,
+    /// The same as text, made once.
+    pub address_text: String,
+    /// Whether its forwarding fields are believed.
+    pub trusted: bool,
+    pub deadline: Rc<Deadline>,
+    /// Whether a request body was given up before its end: what is left of it must still be taken before a close.
+    pub unread: Rc<Cell<bool>>,
+    /// A tunnel that begins when the 101 is out.
+    pub tunnel: RefCell<Option<Box<Tunnel>>>,
+    /// Why the connection ends, when it is the client's fault.
+    rejected: Cell<Option<Rejected>>,
+    owes_refusal: Cell<bool>,
+    /// What the door said of the current request's body.
+    body: Cell<Body>,
+    /// A head has been handed to hyper, and hyper has not come up with a request yet.
+    parsing: Cell<bool>,
+    /// From the end of a head to the end of its response's flush.
+    busy: Cell<bool>,
+    /// Whether a complete response waits to be flushed.
+    answered: Cell<bool>,
+    /// Whether a byte of the current head has come.
+    head_begun: Cell<bool>,
+    requests: Cell<u64>,
+    upload: Pace,
+    download: Pace,
+}
+
+impl Client {
+    pub(super) fn new(worker: Rc<Worker>, peer: SocketAddr) -> Rc<Self> {
+        let config = &worker.shared.config;
+        let address = peer.ip().to_canonical();
+        let trusted = config.trusted_proxies.iter().any(|network| network.contains(&address));
+        let until = worker.clock.read().plus(config.timeouts.client_head);
+        let deadline = worker.sweep.enter(Waiting::FirstRequest, until);
+        Rc::new(Self {
+            peer,
+            address,
+            address_text: address.to_string(),
+            trusted,
+            deadline,
+            unread: Rc::default(),
+            tunnel: RefCell::default(),
+            rejected: Cell::default(),
+            owes_refusal: Cell::default(),
+            body: Cell::default(),
+            parsing: Cell::default(),
+            busy: Cell::default(),
+            answered: Cell::default(),
+            head_begun: Cell::default(),
+            requests: Cell::default(),
+            upload: Pace::default(),
+            download: Pace::default(),
+            worker,
+        })
+    }
+
+    /// Waits for `waiting` for as long as `limit` from now.
+    pub(crate) fn wait_for(&self, waiting: Waiting, limit: Duration) {
+        self.deadline.set(waiting, self.worker.clock.now().plus(limit));
+    }
+
+    /// Whether what is waited for did not come in time.
+    pub(crate) fn expired(&self) -> bool {
+        self.deadline.expired()
+    }
+
+    /// Notes and counts why the connection ends. The first reason stands.
+    pub(crate) fn reject(&self, reason: Rejected) {
+        if self.rejected.get().is_none() {
+            self.rejected.set(Some(reason));
+            self.worker.count_rejected(reason);
+            // Before there is a request, there is nobody above to answer it.
+            self.owes_refusal.set(self.parsing.get() || !self.busy.get());
+        }
+    }
+
+    /// Whether the client is still to be told why.
+    pub(super) fn owes_refusal(&self) -> bool {
+        self.owes_refusal.get()
+    }
+
+    pub(crate) fn rejected(&self) -> Option<Rejected> {
+        self.rejected.get()
+    }
+
+    /// hyper has made a request of the head. `length` is how long it takes the body to be, if it knows.
+    ///
+    /// # Errors
+    /// That is not what the door has seen.
+    pub(crate) fn request_begins(&self, length: Option<u64>) -> Result<(), Rejected> {
+        let agreed = match self.body.get() {
+            Body::None => length == Some(0),
+            Body::Length(announced) => length == Some(announced),
+            Body::Chunked => length.is_none(),
+        };
+        self.requests.set(self.requests.get() + 1);
+        if self.parsing.replace(false) && agreed { Ok(()) } else { Err(Rejected::Framing) }
+    }
+
+    /// Whether the response to the current request is to be the connection's last.
+    pub(crate) fn is_last_request(&self) -> bool {
+        self.requests.get() >= self.worker.shared.config.limits.requests_per_connection
+    }
+
+    /// The response is complete, but perhaps not yet taken by the client: until it is flushed, its body's time runs.
+    pub(crate) fn response_done(&self) {
+        self.answered.set(true);
+        self.wait_for(Waiting::ResponseBody, self.worker.shared.config.timeouts.body_stall);
+    }
+
+    /// Whether a head is being parsed: all that hyper can write now is an error reply of its own.
+    pub(super) fn is_parsing(&self) -> bool {
+        self.parsing.get()
+    }
+
+    /// Whether a request is under way: the next one must wait.
+    pub(super) fn is_busy(&self) -> bool {
+        self.busy.get()
+    }
+
+    /// A whole head goes to hyper.
+    pub(super) fn head_passed(&self, body: Body) {
+        self.body.set(body);
+        self.parsing.set(true);
+        self.busy.set(true);
+        self.upload.restart();
+        self.download.restart();
+    }
+
+    /// hyper's buffer is written out. Returns whether that was the end of a response; `held` bytes of a next request
+    /// are here already.
+    pub(super) fn flushed(&self, held: bool) -> bool {
+        if !self.answered.replace(false) {
+            return false;
+        }
+        self.busy.set(false);
+        self.head_begun.set(held);
+        let timeouts = &self.worker.shared.config.timeouts;
+        if held {
+            self.wait_for(Waiting::ClientHead, timeouts.client_head);
+        } else {
+            self.wait_for(Waiting::NextRequest, timeouts.keep_alive);
+        }
+        true
+    }
+
+    /// A byte of a head has come.
+    pub(super) fn head_bytes_came(&self) {
+        if self.head_begun.replace(true) {
+            return;
+        }
+        match self.deadline.waiting() {
+            Waiting::FirstRequest => self.deadline.go_on(Waiting::ClientHead),
+            Waiting::NextRequest => {
+                self.wait_for(Waiting::ClientHead, self.worker.shared.config.timeouts.client_head);
+            }
+            _ => {}
+        }
+    }
+
+    /// Bytes of the request body came, or `None` did although they are waited for.
+    ///
+    /// # Errors
+    /// They come too slowly.
+    pub(super) fn body_bytes_came(&self, bytes: Option<usize>) -> Result<(), Rejected> {
+        let rate = self.worker.shared.config.limits.min_body_rate;
+        if self.upload.keeps(bytes, rate, || self.worker.clock.now()) { Ok(()) } else { Err(Rejected::BodyTimeout) }
+    }
+
+    /// The client took bytes of a response, or `None` although they are offered.
+    ///
+    /// # Errors
+    /// It takes them too slowly.
+    pub(super) fn bytes_went(&self, bytes: Option<usize>) -> Result<(), Rejected> {
+        let config = &self.worker.shared.config;
+        if bytes.is_some() && self.deadline.waiting() == Waiting::ResponseBody {
+            self.wait_for(Waiting::ResponseBody, config.timeouts.body_stall);
+        }
+        let rate = config.limits.min_body_rate;
+        if self.download.keeps(bytes, rate, || self.worker.clock.now()) { Ok(()) } else { Err(Rejected::SlowReader) }
+    }
+}
+
+/// Whether one direction of a message keeps up with a least rate. Only the time counts in which the client is waited
+/// for; each byte buys time, up to [`PATIENCE`] of it.
+#[derive(Debug, Default)]
+struct Pace {
+    /// Since when it is waited for.
+    since: Cell<Option<Tick>>,
+    spent: Cell<Duration>,
+}
+
+impl Pace {
+    fn restart(&self) {
+        self.since.set(None);
+        self.spent.set(Duration::ZERO);
+    }
+
+    /// Notes that `bytes` moved, or that none did; at `rate` bytes a second, 0 for whatever.
+    fn keeps(&self, bytes: Option<usize>, rate: u64, now: impl Fn() -> Tick) -> bool {
+        let Some(bytes) = bytes else {
+            if self.since.get().is_none() {
+                self.since.set(Some(now()));
+            }
+            return true;
+        };
+        // The usual case: nothing was waited for.
+        let Some(since) = self.since.take() else { return true };
+        if rate == 0 {
+            return true;
+        }
+        let bought = Duration::from_secs_f64(bytes as f64 / rate as f64);
+        self.spent.set((self.spent.get() + now().since(since)).saturating_sub(bought));
+        self.spent.get() <= PATIENCE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pace_is_kept_while_bytes_buy_the_time_they_take() {
+        let (pace, second) = (Pace::default(), Duration::from_secs(1));
+        let mut now = Tick::default();
+        for _ in 0..1000 {
+            assert!(pace.keeps(None, 1024, || now));
+            now = now.plus(second);
+            assert!(pace.keeps(Some(1024), 1024, || now), "just fast enough, for ever");
+        }
+        let mut seconds = 0;
+        loop {
+            pace.keeps(None, 1024, || now);
+            now = now.plus(second);
+            seconds += 1;
+            if !pace.keeps(Some(1), 1024, || now) {
+                break;
+            }
+        }
+        assert_eq!(seconds, 31, "a byte a second lasts for as long as the patience");
+        pace.restart();
+        assert!(pace.keeps(Some(1), 1024, || now));
+    }
+
+    #[test]
+    fn nobody_is_cut_without_a_rate() {
+        let pace = Pace::default();
+        pace.keeps(None, 0, Tick::default);
+        assert!(pace.keeps(Some(1), 0, || Tick::default().plus(Duration::from_secs(3600))));
+    }
+}

@@ -1,0 +1,134 @@
+//! One client connection: hyper reads requests off it and writes responses to it, under our own deadlines.
+//!
+//! hyper has no timeout without a timer, and with one it counts the wait for a next request as time of its head. So
+//! the connection's socket is watched from below ([`stream`]): the first byte after a response starts the time of a
+//! head, and every write that gets on restarts the time of a body. What a connection knows of its client is in
+//! [`client`]; after a 101 it goes on as a [`tunnel`].
+
+mod client;
+mod refusal;
+mod stream;
+mod tunnel;
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::server::conn::http1::{Builder, Connection};
+use hyper::service::{HttpService, service_fn};
+use hyper_util::rt::TokioIo;
+use lb_core::metrics::Rejected;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+pub(crate) use client::Client;
+pub(crate) use tunnel::Tunnel;
+
+use crate::deadline::Waiting;
+use crate::door;
+use crate::proxy;
+use crate::worker::Worker;
+use stream::ClientStream;
+
+/// hyper's read buffer: room for a whole head, since it gets nothing less, and for a good piece of a body.
+const LEAST_BUFFERED: usize = 64 * 1024;
+
+/// hyper's own bound on fields; any other costs it an allocation per request.
+const HYPER_FIELDS: usize = 100;
+
+/// How long the bytes of a client that was already answered are still taken, in all and between two of them. NGINX's
+/// 30 s and 5 s are for slower networks than the one in front of a balancer, and would hold a shutdown up.
+const LINGER: Duration = Duration::from_secs(5);
+const LINGER_QUIET: Duration = Duration::from_secs(1);
+
+/// Serves one connection to its end.
+pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
+    let client = Client::new(worker, peer);
+    let limits = &client.worker.shared.config.limits;
+    let io = TokioIo::new(ClientStream::new(stream, Rc::clone(&client)));
+    let service = service_fn(|request| {
+        let client = Rc::clone(&client);
+        async move { Ok::<_, Infallible>(proxy::call(client, request).await) }
+    });
+    let mut builder = Builder::new();
+    builder.max_buf_size(LEAST_BUFFERED.max(limits.head + 8 * 1024)).header_read_timeout(None);
+    if limits.fields != HYPER_FIELDS {
+        builder.max_headers(limits.fields);
+    }
+    let mut connection = builder.serve_connection(io, service);
+    let served = poll_fn(|cx| poll_connection(Pin::new(&mut connection), &client, cx)).await;
+    let parts = connection.into_parts();
+    end(&client, parts.io.into_inner(), served, &parts.read_buf).await;
+}
+
+/// What follows when hyper is done with a connection.
+async fn end(client: &Rc<Client>, mut io: ClientStream, served: Result<(), Broken>, unparsed: &[u8]) {
+    let tunnel = client.tunnel.take();
+    match (served, tunnel) {
+        (Ok(()), Some(tunnel)) => return tunnel.run(client, io.stream, &mut io.door.held).await,
+        // The response body broke: an end that a client could take for a regular one must not follow.
+        (Err(Broken::Hyper(error)), _) if error.is_user() => {
+            let _ = socket2::SockRef::from(&io.stream).set_linger(Some(Duration::ZERO));
+            return;
+        }
+        (Err(Broken::Hyper(error)), _) if client.is_parsing() && client.rejected().is_none() && error.is_parse() => {
+            client.reject(door::diagnose(unparsed));
+        }
+        (Err(Broken::Hyper(error)), _) => tracing::trace!(%error, client = %client.address, "connection ended"),
+        (Err(Broken::TooSlow(waiting)), _) => {
+            tracing::debug!(?waiting, client = %client.address, "connection closed: too slow");
+            if waiting == Waiting::ClientHead {
+                client.reject(Rejected::HeadTimeout);
+            } else {
+                return;
+            }
+        }
+        (Ok(()), None) => {}
+    }
+    if client.owes_refusal() {
+        refusal::write(client, &io.stream);
+        linger(io.stream).await;
+    } else if client.unread.get() || io.has_unread() {
+        linger(io.stream).await;
+    }
+}
+
+/// Closes our side and takes what the client still sends, for a moment: a close with bytes unread would reset the
+/// connection, and the client would lose the reply that was just written (RFC 9112 §9.6).
+async fn linger(mut stream: TcpStream) {
+    let discard = async {
+        let mut scratch = vec![0; 16 * 1024];
+        let _ = stream.shutdown().await;
+        while matches!(tokio::time::timeout(LINGER_QUIET, stream.read(&mut scratch)).await, Ok(Ok(1..))) {}
+    };
+    let _ = tokio::time::timeout(LINGER, discard).await;
+}
+
+/// Why a connection was ended from our side.
+enum Broken {
+    Hyper(hyper::Error),
+    TooSlow(Waiting),
+}
+
+fn poll_connection<S>(
+    connection: Pin<&mut Connection<TokioIo<ClientStream>, S>>,
+    client: &Client,
+    cx: &mut Context<'_>,
+) -> Poll<Result<(), Broken>>
+where
+    Connection<TokioIo<ClientStream>, S>: Future<Output = hyper::Result<()>>,
+    S: HttpService<hyper::body::Incoming>,
+{
+    client.worker.clock.read();
+    client.deadline.watch(cx.waker());
+    if let Poll::Ready(done) = connection.poll(cx) {
+        return Poll::Ready(done.map_err(Broken::Hyper));
+    }
+    // An exchange with a backend has just had its chance to turn its own timeout into a reply. What is still expired
+    // is the client's: it does not send, or does not take what it is sent.
+    if client.expired() { Poll::Ready(Err(Broken::TooSlow(client.deadline.waiting()))) } else { Poll::Pending }
+}

@@ -1,0 +1,28 @@
+//! The reply to what never became a request: written straight to the socket, since hyper has nothing to answer.
+
+use std::fmt::Write as _;
+
+use http::StatusCode;
+use tokio::net::TcpStream;
+
+use super::client::Client;
+
+/// Answers with why the connection ends.
+pub(super) fn write(client: &Client, stream: &TcpStream) {
+    let Some(reason) = client.rejected() else { return };
+    tracing::debug!(reason = reason.as_str(), client = %client.address, "refused");
+    let status = StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::BAD_REQUEST);
+    let phrase = status.canonical_reason().unwrap_or_default();
+    let status = status.as_u16();
+    let mut text = format!("{status} {phrase}: {}\n", reason.words());
+    if client.worker.shared.config.explain_errors {
+        let _ = writeln!(text, "\nreason: {}", reason.as_str());
+    }
+    let length = text.len();
+    let reply = format!(
+        "HTTP/1.1 {status} {phrase}\r\nconnection: close\r\ncontent-type: text/plain; charset=utf-8\r\n\
+         content-length: {length}\r\n\r\n{text}"
+    );
+    // Best effort: the socket's buffer is empty unless the client is up to something.
+    let _ = stream.try_write(reply.as_bytes());
+}

@@ -1,0 +1,213 @@
+//! The client's socket as hyper sees it: through the [`Door`], and watched for deadlines.
+//!
+//! hyper reads when it likes; what it gets is one message at a time. What a client sends behind the current message is
+//! held back until the response is out, and with it the end of its sending: a client that half-closes still gets its
+//! answer, a client that resets the connection ends the request at once.
+
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Buf;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::client::Client;
+use crate::door::{Door, MOST_HELD, Pass};
+
+/// The client's socket, watched.
+pub(super) struct ClientStream {
+    pub(super) stream: TcpStream,
+    pub(super) client: Rc<Client>,
+    pub(super) door: Door,
+    /// How much of what is held may go on.
+    due: usize,
+    /// The client has ended its side.
+    ended: bool,
+}
+
+impl ClientStream {
+    pub(super) fn new(stream: TcpStream, client: Rc<Client>) -> Self {
+        Self { stream, client, door: Door::default(), due: 0, ended: false }
+    }
+
+    /// Whether the client sent something that nobody has read.
+    pub(super) fn has_unread(&self) -> bool {
+        !self.door.held.is_empty()
+    }
+
+    /// A head, or what must not go on yet. Reads into `buf` even if it holds the bytes back: it is the only room
+    /// there is, and in the usual case all of it goes on.
+    fn poll_head(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let start = buf.filled().len();
+        loop {
+            let busy = self.client.is_busy();
+            if !busy && !self.door.held.is_empty() && self.release()? {
+                return self.poll_due(buf);
+            }
+            if busy && self.door.held.len() >= MOST_HELD {
+                // Woken by the flush.
+                return Poll::Pending;
+            }
+            if self.ended {
+                return if busy { Poll::Pending } else { Poll::Ready(Ok(())) };
+            }
+            ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+            let received = buf.filled().len() - start;
+            if received == 0 {
+                self.ended = true;
+                if busy && self.client.worker.shared.config.abort_on_close {
+                    return Poll::Ready(Ok(()));
+                }
+                continue;
+            }
+            if !busy {
+                self.client.head_bytes_came();
+                if self.door.held.is_empty()
+                    && let Some(passed) = self.pass_head(&buf.filled()[start..])?
+                {
+                    self.door.held.extend_from_slice(&buf.filled()[start + passed..]);
+                    buf.set_filled(start + passed);
+                    return Poll::Ready(Ok(()));
+                }
+            }
+            self.door.held.extend_from_slice(&buf.filled()[start..]);
+            buf.set_filled(start);
+        }
+    }
+
+    /// Shows a head to the door; `Some` is how many bytes may go on.
+    fn pass_head(&mut self, received: &[u8]) -> io::Result<Option<usize>> {
+        match self.door.pass_head(received, &self.client.worker.shared.config.limits) {
+            Ok((Pass::On(passed), Some(body))) => {
+                self.client.head_passed(body);
+                Ok(Some(passed))
+            }
+            Ok(_) => Ok(None),
+            Err(reason) => Err(self.refuse(reason)),
+        }
+    }
+
+    /// Shows what is held to the door; whether some of it may go on.
+    fn release(&mut self) -> io::Result<bool> {
+        let held = std::mem::take(&mut self.door.held);
+        let passed = self.pass_head(&held);
+        self.door.held = held;
+        self.due = passed?.unwrap_or_default();
+        Ok(self.due > 0)
+    }
+
+    /// Hands on what is held and due.
+    fn poll_due(&mut self, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let now = self.due.min(buf.remaining());
+        buf.put_slice(&self.door.held[..now]);
+        self.door.held.advance(now);
+        self.due -= now;
+        Poll::Ready(Ok(()))
+    }
+
+    /// The rest of a body.
+    fn poll_body(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let start = buf.filled().len();
+        let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(cx, buf) else {
+            return match self.client.body_bytes_came(None) {
+                Ok(()) => Poll::Pending,
+                Err(reason) => Poll::Ready(Err(self.refuse(reason))),
+            };
+        };
+        read?;
+        let received = buf.filled().len() - start;
+        if received == 0 {
+            self.ended = true;
+            return Poll::Ready(Ok(()));
+        }
+        let judged =
+            self.client.body_bytes_came(Some(received)).and_then(|()| self.door.pass_body(&buf.filled()[start..]));
+        match judged {
+            Ok(passed) => {
+                self.door.held.extend_from_slice(&buf.filled()[start + passed..]);
+                buf.set_filled(start + passed);
+                Poll::Ready(Ok(()))
+            }
+            Err(reason) => {
+                buf.set_filled(start);
+                Poll::Ready(Err(self.refuse(reason)))
+            }
+        }
+    }
+
+    fn refuse(&self, reason: lb_core::metrics::Rejected) -> io::Error {
+        self.client.reject(reason);
+        io::Error::new(io::ErrorKind::InvalidData, reason.words())
+    }
+
+    fn note_written(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        let bytes = match &written {
+            Poll::Ready(Ok(bytes)) => Some(*bytes),
+            Poll::Ready(Err(_)) => return written,
+            Poll::Pending => None,
+        };
+        match self.client.bytes_went(bytes) {
+            Ok(()) => written,
+            Err(reason) => Poll::Ready(Err(self.refuse(reason))),
+        }
+    }
+}
+
+impl AsyncRead for ClientStream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.due > 0 {
+            self.poll_due(buf)
+        } else if self.door.is_between() {
+            self.poll_head(cx, buf)
+        } else {
+            self.poll_body(cx, buf)
+        }
+    }
+}
+
+impl AsyncWrite for ClientStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.client.is_parsing() {
+            // hyper's own reply to a head it refuses, which says nothing but the status. Ours follows.
+            return Poll::Ready(Ok(buf.len()));
+        }
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.note_written(written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if self.client.is_parsing() {
+            return Poll::Ready(Ok(bufs.iter().map(|part| part.len()).sum()));
+        }
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.note_written(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // hyper flushes the socket once its own buffer is empty, and only then. A socket itself has nothing to flush.
+        let waiting = self.has_unread() || self.ended;
+        if self.client.flushed(self.has_unread()) && waiting {
+            // What was held back may go on, and nothing else will wake hyper for it.
+            cx.waker().wake_by_ref();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.client.owes_refusal() || self.client.is_parsing() {
+            // hyper takes a refused head for the end of the connection. Our reply comes first.
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
