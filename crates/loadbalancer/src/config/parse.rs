@@ -53,7 +53,7 @@ pub(super) fn size(text: &str) -> Option<u64> {
 /// A size as a person writes it.
 pub(super) fn size_words(size: u64) -> String {
     let units = [(1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
-    match units.into_iter().find(|(factor, _)| size >= *factor && size % factor == 0) {
+    match units.into_iter().find(|(factor, _)| size >= *factor && size.is_multiple_of(*factor)) {
         Some((factor, unit)) => format!("{}{unit}", size / factor),
         None => size.to_string(),
     }

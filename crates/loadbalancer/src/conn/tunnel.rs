@@ -58,7 +58,7 @@ impl Tunnel {
     /// Carries bytes to the end. `early` is what the client sent before it was answered.
     pub(super) async fn run(self: Box<Self>, client: &Rc<Client>, mut stream: TcpStream, early: &mut BytesMut) {
         let Self { upstream, row } = *self;
-        let (mut backend, mut received) = upstream.into_parts();
+        let (mut backend, mut received) = (*upstream).into_parts();
         stay_alive(client);
         let carried = async {
             // RFC 9110 §7.8: whatever was waiting on either side belongs to the new protocol.

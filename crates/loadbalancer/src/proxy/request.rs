@@ -252,7 +252,7 @@ fn is_host(text: &[u8]) -> bool {
     let name_fits = match host {
         [] => false,
         [b'[', address @ .., b']'] => {
-            !address.is_empty() && address.iter().all(|b| b.is_ascii_hexdigit() || b":.%vV".contains(b))
+            address.contains(&b':') && address.iter().all(|b| b.is_ascii_alphanumeric() || b":.%-_~".contains(b))
         }
         name => name.iter().all(|b| b.is_ascii_alphanumeric() || b"-._~!$&'()*+;=%".contains(b)),
     };

@@ -62,7 +62,7 @@ pub(crate) async fn connect(address: SocketAddr) -> io::Result<Box<UpstreamConn>
 
 impl UpstreamConn {
     /// The socket, and what was received and not used.
-    pub(crate) fn into_parts(self: Box<Self>) -> (TcpStream, BytesMut) {
+    pub(crate) fn into_parts(self) -> (TcpStream, BytesMut) {
         (self.stream, self.received)
     }
 
