@@ -1,5 +1,6 @@
 //! The load balancer, as its users and their servers see it.
 
+mod access;
 mod admin;
 mod balancing;
 mod exchange;

@@ -9,6 +9,7 @@
 //!
 //! [`run`] is the whole life of the process; start reading at `proxy::call` for the life of a request.
 
+mod access;
 mod admin;
 mod clock;
 pub mod config;
@@ -58,6 +59,8 @@ const CUT_PATIENCE: Duration = Duration::from_secs(1);
 pub enum RunError {
     /// A listener cannot be opened.
     Bind { what: &'static str, address: SocketAddr, change: &'static str, source: io::Error },
+    /// The access log's file cannot be opened.
+    AccessLog { file: String, source: io::Error },
     /// The admin token cannot be kept.
     Token(String),
     /// The system gives no thread, descriptor or signal.
@@ -71,7 +74,7 @@ impl RunError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Bind { .. } => 69,
-            Self::Token(_) => 78,
+            Self::Token(_) | Self::AccessLog { .. } => 78,
             Self::System(_) | Self::Died(_) => 1,
         }
     }
@@ -89,6 +92,11 @@ impl fmt::Display for RunError {
                     write!(f, "; {change}")
                 }
             }
+            Self::AccessLog { file, source } => write!(
+                f,
+                "cannot open the access log {file}: {source}; name a file that may be written with LB_ACCESS_LOG or \
+                 --access-log (log.access in the file), or - for standard output"
+            ),
             Self::Token(words) => f.write_str(words),
             Self::System(error) => write!(f, "the system refuses: {error}"),
             Self::Died(what) => write!(f, "{what} has died; see the log before this, and please report it"),
@@ -131,9 +139,13 @@ pub async fn run(config: Config, mut signals: Signals) -> Result<Ended, RunError
     let token = Token::establish(&config.admin.token, admin_address.port());
     let token = Arc::new(token.map_err(|error| RunError::Token(error.to_string()))?);
 
+    let (log, writer) = access::start(&config.log.access)
+        .map_err(|source| RunError::AccessLog { file: config.log.access.to_string(), source })?
+        .unzip();
+
     let (drain, check_timeout) = (config.timeouts.drain, config.health.timeout);
     let (live_failures, failures) = mpsc::channel(LIVE_FAILURES);
-    let shared = Shared::new(config, live_failures);
+    let shared = Shared::new(config, live_failures, log);
     let (control, mut control_task) = control::start(Arc::clone(&shared), failures, reachable(address).to_string());
     let (phase_tx, phase) = watch::channel(Phase::Serving);
     let admin = Admin::new(Arc::clone(&shared), control.clone(), Arc::clone(&token), phase.clone());
@@ -156,7 +168,12 @@ pub async fn run(config: Config, mut signals: Signals) -> Result<Ended, RunError
         () = workers.one_ended() => return Err(RunError::Died("a worker thread")),
     };
     drop(phase);
-    Ok(end(signal, &shared, &control, workers, &phase_tx, &mut signals, drain).await)
+    let ended = end(signal, &shared, &control, workers, &phase_tx, &mut signals, drain).await;
+    if let Some(writer) = writer {
+        writer.finish();
+    }
+    tracing::info!("ended");
+    Ok(ended)
 }
 
 /// Connections wait in the kernel meanwhile, so a first request already finds what is up and what is not.
@@ -217,6 +234,5 @@ async fn end(
     if tokio::time::timeout(CUT_PATIENCE, workers.ended()).await.is_ok() {
         workers.join();
     }
-    tracing::info!("ended");
     ended
 }

@@ -19,6 +19,7 @@ use lb_core::retry::{RetryBudget, RetryPolicy};
 use lb_core::snapshot::Snapshot;
 use tokio::sync::{Notify, mpsc};
 
+use crate::access;
 use crate::clock::{Clock, Tick};
 use crate::config::Config;
 use crate::deadline::{Deadline, Sweep};
@@ -49,9 +50,14 @@ pub(crate) struct Shared {
     pub live_failures: mpsc::Sender<LiveFailure>,
     pub workers: Box<[CachePadded<WorkerSlot>]>,
     pub tunnels: Tunnels,
+    /// The way to the access log's writer; `None` when it is off.
+    pub access: Option<access::Log>,
     /// `Via`, made once: as a field for responses, as text for requests.
     pub via: HeaderValue,
     pub via_text: String,
+    /// The same for messages that came in HTTP/1.0.
+    pub old_via: HeaderValue,
+    pub old_via_text: String,
 }
 
 /// What one worker shows to the others.
@@ -74,6 +80,8 @@ pub(crate) struct Worker {
     pub draining: Cell<bool>,
     /// A connection has come: deadlines must be looked at again.
     pub busy: Notify,
+    /// Its lines of the access log; `None` when that is off.
+    pub access: Option<access::Lines>,
     rng: RefCell<fastrand::Rng>,
     view: RefCell<Rc<View>>,
 }
@@ -102,16 +110,27 @@ pub(crate) struct LocalBackend {
 
 impl Shared {
     /// The state before the control task has published a first snapshot.
-    pub(crate) fn new(config: Config, live_failures: mpsc::Sender<LiveFailure>) -> Arc<Self> {
+    pub(crate) fn new(
+        config: Config,
+        live_failures: mpsc::Sender<LiveFailure>,
+        access: Option<access::Log>,
+    ) -> Arc<Self> {
         let via_text = format!("1.1 {}", config.via);
+        let old_via_text = format!("1.0 {}", config.via);
+        // The option takes tokens only, which are valid values.
+        let value =
+            |text: &str| HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("1.1 loadbalancer"));
         Arc::new(Self {
             snapshot: ArcSwap::default(),
             generation: AtomicU64::new(0),
             live_failures,
             workers: (0..config.workers).map(|_| CachePadded::default()).collect(),
             tunnels: Tunnels::default(),
-            via: HeaderValue::from_str(&via_text).unwrap_or_else(|_| HeaderValue::from_static("1.1 loadbalancer")),
+            access,
+            via: value(&via_text),
             via_text,
+            old_via: value(&old_via_text),
+            old_via_text,
             config,
         })
     }
@@ -163,6 +182,7 @@ impl Worker {
         let policy = RetryPolicy { percent: retry.percent, reserve };
         let budget = RetryBudget::new(policy, clock.read().as_ms());
         let view = Rc::new(View { snapshot: Arc::default(), pools: Vec::new() });
+        let access = shared.access.clone().map(|log| access::Lines::new(log, clock.now()));
         Rc::new(Self {
             id,
             clock,
@@ -170,6 +190,7 @@ impl Worker {
             budget: RefCell::new(budget),
             draining: Cell::new(false),
             busy: Notify::new(),
+            access,
             rng: RefCell::new(fastrand::Rng::new()),
             view: RefCell::new(view),
             shared,
@@ -237,12 +258,15 @@ impl Worker {
         self.view.replace(Rc::new(View { snapshot, pools }));
     }
 
-    /// What the sweep does: deadlines, idle connections to backends, a sign of life.
+    /// What the sweep does: deadlines, idle connections to backends, lines of the access log, a sign of life.
     pub(crate) fn sweep(&self) {
         self.sweep.run(&self.clock, self.draining.get(), QUIET);
         let (view, now) = (self.view(), self.clock.now());
         for local in view.pools.iter().flatten() {
             local.idle.purge(now, self.shared.config.upstream.idle_timeout);
+        }
+        if let Some(lines) = &self.access {
+            lines.sweep(now);
         }
         self.slot().heartbeat.fetch_add(1, Ordering::Relaxed);
     }

@@ -137,6 +137,15 @@ impl fmt::Debug for TokenSource {
 pub struct LogConfig {
     pub filter: String,
     pub format: LogFormat,
+    pub access: AccessLog,
+}
+
+/// Where the line per request goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccessLog {
+    Off,
+    StandardOutput,
+    File(PathBuf),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,6 +153,16 @@ pub enum LogFormat {
     Auto,
     Text,
     Json,
+}
+
+impl fmt::Display for AccessLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("(off)"),
+            Self::StandardOutput => f.write_str("on standard output"),
+            Self::File(path) => write!(f, "{}", path.display()),
+        }
+    }
 }
 
 /// What the command line asked for, checked.

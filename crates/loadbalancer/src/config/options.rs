@@ -183,6 +183,9 @@ pub(crate) static OPTIONS: &[Opt] = &[
         "What is logged, as in RUST_LOG (which wins)", "state changes and what an operator does, nothing per request"),
     option!("Logs", "log.format", Some("log-format"), Some("LOG_FORMAT"), Kind::Choice(&["auto", "text", "json"]), "auto",
         "Logs for people or for machines; auto is text on a terminal, else json", "each reader gets what it can read"),
+    option!("Logs", "log.access", Some("access-log"), Some("LB_ACCESS_LOG"), Kind::Path, "",
+        "File that gets a JSON line per request; - is standard output, empty is none",
+        "the metrics count everything; a line per request is for those who keep them"),
 ];
 
 impl Opt {

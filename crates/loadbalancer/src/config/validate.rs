@@ -12,7 +12,8 @@ use super::options::{Kind, OPTIONS, Opt, by_key};
 use super::parse;
 use super::raw::{Given, Origin, Problem, Raw, Wrong};
 use super::{
-    AdminConfig, Config, Limits, LogConfig, LogFormat, PoolConfig, RetryConfig, Timeouts, TokenSource, UpstreamConfig,
+    AccessLog, AdminConfig, Config, Limits, LogConfig, LogFormat, PoolConfig, RetryConfig, Timeouts, TokenSource,
+    UpstreamConfig,
 };
 
 /// The name of the only pool unless the file says another.
@@ -76,6 +77,11 @@ pub(super) fn validate(raw: &Raw, problems: Vec<Problem>) -> (Option<Config>, Ve
                 "text" => LogFormat::Text,
                 "json" => LogFormat::Json,
                 _ => LogFormat::Auto,
+            },
+            access: match judge.text("log.access", |_| true).as_str() {
+                "" => AccessLog::Off,
+                "-" => AccessLog::StandardOutput,
+                path => AccessLog::File(path.into()),
             },
         },
     };

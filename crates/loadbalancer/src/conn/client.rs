@@ -11,6 +11,7 @@ use std::time::Duration;
 use lb_core::metrics::Rejected;
 
 use super::tunnel::Tunnel;
+use crate::access;
 use crate::clock::Tick;
 use crate::deadline::{Deadline, Waiting};
 use crate::door::Body;
@@ -99,6 +100,9 @@ impl Client {
             self.worker.count_rejected(reason);
             // Before there is a request, there is nobody above to answer it.
             self.owes_refusal.set(self.parsing.get() || !self.busy.get());
+            if self.owes_refusal.get() {
+                access::rejected(&self.worker, self.peer, reason.status(), reason.as_str());
+            }
         }
     }
 

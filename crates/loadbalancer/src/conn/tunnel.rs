@@ -7,7 +7,7 @@
 //! State: its row among the open [`Tunnels`](crate::tunnels::Tunnels), its backend's in-flight count (in the record), and its
 //! deadline; all undone when it is dropped, wherever it stands.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
@@ -40,7 +40,7 @@ pub(crate) struct Tunnel {
 /// A tunnel's place among the others, and its request's record. Dropped, it is out of both.
 struct Row {
     facts: Arc<Facts>,
-    record: Record,
+    record: RefCell<Record>,
     end: Cell<TunnelEnd>,
 }
 
@@ -52,6 +52,7 @@ impl Tunnel {
         worker.shared.tunnels.enter(Arc::clone(&facts));
         record.backend().shard().tunnels.add(1);
         record.backend().tunnel_opens(&record.client().deadline);
+        let record = RefCell::new(record);
         Box::new(Self { upstream, row: Row { facts, record, end: Cell::new(TunnelEnd::Broken) } })
     }
 
@@ -87,22 +88,23 @@ impl Tunnel {
 
 impl Row {
     fn to_backend(&self, bytes: usize) {
-        self.record.sent_to_backend(bytes as u64);
-        self.facts.to_backend.fetch_add(bytes as u64, Ordering::Relaxed);
+        let sent = self.facts.to_backend.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
+        self.record.borrow_mut().sent_to_backend(sent);
     }
 
     fn to_client(&self, bytes: usize) {
-        self.record.sent_to_client(bytes as u64);
+        self.record.borrow_mut().sent_to_client(bytes as u64);
         self.facts.to_client.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 }
 
 impl Drop for Row {
     fn drop(&mut self) {
-        let worker = &self.record.client().worker;
+        let record = self.record.get_mut();
+        let worker = &record.client().worker;
         worker.shared.tunnels.leave(self.facts.id);
         worker.slot().shard.tunnel_ends[self.end.get() as usize].add(1);
-        self.record.settle();
+        record.tunnel_ended(self.end.get() != TunnelEnd::Broken);
     }
 }
 

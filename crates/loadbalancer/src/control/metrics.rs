@@ -7,6 +7,7 @@ use lb_core::metrics::{BackendTotals, FailureKind, LocalReply, Rejected, TunnelE
 
 use super::board::{Board, Entry};
 use super::figures::worker_totals;
+use crate::access;
 use crate::logging;
 use crate::worker::Shared;
 
@@ -145,6 +146,12 @@ fn pools(page: &mut Page, shared: &Shared) {
         ),
         ("lb_retries_refused_total", "counter", "Retries that the budget refused.", workers.retries_refused),
         ("lb_log_lines_dropped_total", "counter", "Log lines that nobody took in time.", logging::dropped() as u64),
+        (
+            "lb_access_log_lines_dropped_total",
+            "counter",
+            "Lines of the access log that could not be written.",
+            shared.access.as_ref().map_or(0, access::Log::dropped),
+        ),
         ("lb_panics_total", "counter", "Connections lost to a panic: please report.", workers.panics),
     ];
     for (name, kind, help, value) in each {

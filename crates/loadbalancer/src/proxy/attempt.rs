@@ -17,7 +17,7 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use bytes::BytesMut;
-use http::Method;
+use http::{Method, Version};
 use lb_core::health::{Failure, is_our_own};
 use lb_core::metrics::{FailureKind, Rejected};
 use lb_core::policy::{MAX_ATTEMPTS, Slot, Tried};
@@ -27,6 +27,7 @@ use super::record::Record;
 use super::request::Outbound;
 use super::response::Reached;
 use super::route::Route;
+use crate::access::Entry;
 use crate::clock::Tick;
 use crate::conn::Client;
 use crate::deadline::Waiting;
@@ -72,7 +73,9 @@ pub(super) async fn run(
     request: &Outbound<'_>,
     mut body: RequestBody,
     arrived: Tick,
+    entry: &mut Entry,
 ) -> Result<Reached, ProxyError> {
+    entry.routed(&route.pool().name);
     client.worker.budget.borrow_mut().deposit();
     let framing = body.framing(request.length_announced);
     let mut spent = Spent::default();
@@ -80,16 +83,17 @@ pub(super) async fn run(
     loop {
         let Some(current) = slot else { return Err(nobody(route, spent)) };
         let backend = route.backend(current);
-        let mut record = Record::start(client, backend, arrived);
-        let broken = match attempt(client, backend, request, body, framing, spent.fresh, &record).await {
+        let mut record = Record::start(client, backend, arrived, std::mem::take(entry));
+        let broken = match attempt(client, backend, request, body, framing, spent.fresh, &mut record).await {
             Ok((answer, exchange)) => {
                 backend.old.set(answer.old);
-                return Ok(Reached { status: answer.status, headers: answer.headers, exchange, record });
+                let Answer { status, headers, old } = answer;
+                return Ok(Reached { status, headers, old, exchange, record });
             }
             Err(broken) => broken,
         };
         note(client, backend, &mut record, &broken, &mut spent);
-        drop(record);
+        *entry = record.into_entry();
         spent.tried.insert(current);
         slot = next(client, route, request, &broken, &mut spent, current);
         if slot.is_none() {
@@ -189,7 +193,7 @@ async fn attempt(
     body: RequestBody,
     framing: Framing,
     fresh: bool,
-    record: &Record,
+    record: &mut Record,
 ) -> Result<(Answer, Exchange), Broken> {
     let config = &client.worker.shared.config;
     let idempotent = is_idempotent(&request.head.method);
@@ -223,7 +227,10 @@ async fn attempt(
             };
             exchange.poll_head(cx, &request.head.method, request.upgrade, progress)
         };
-        match poll(&mut exchange) {
+        let head = poll(&mut exchange);
+        // Now, since a client that goes away ends this here.
+        record.sent_to_backend(exchange.outgoing.body_bytes);
+        match head {
             Poll::Pending if client.expired() && exchange.holds_body() => {
                 // The backend says nothing: many never do. RFC 9110 §10.1.1 forbids to wait for ever.
                 exchange.release_body();
@@ -237,7 +244,6 @@ async fn attempt(
     match head.await {
         Ok(head) => Ok((head, exchange)),
         Err(error) => {
-            record.sent_to_backend(exchange.outgoing.body_bytes);
             let (written, reused) = (exchange.outgoing.written, exchange.reused());
             Err(Broken { body: exchange.outgoing.body, cause: Cause::Exchange(error), written, reused })
         }
@@ -265,7 +271,11 @@ fn put_head(
         client: &client.address_text,
         trusted: client.trusted,
         request_id: request.request_id.as_bytes(),
-        via: &client.worker.shared.via_text,
+        // RFC 9110 §7.6.3: the version that the message came in.
+        via: match request.head.version {
+            Version::HTTP_10 => &client.worker.shared.old_via_text,
+            _ => &client.worker.shared.via_text,
+        },
         framing,
         expects_continue,
         upgrade: request.upgrade,

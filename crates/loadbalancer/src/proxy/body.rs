@@ -30,8 +30,6 @@ pub(crate) enum ProxyBody {
 pub(crate) struct Streaming {
     exchange: Exchange,
     record: Record,
-    /// Request body bytes that were counted.
-    counted: u64,
 }
 
 impl ProxyBody {
@@ -39,7 +37,7 @@ impl ProxyBody {
     pub(super) fn streaming(exchange: Exchange, record: Record) -> Self {
         let client = record.client();
         client.wait_for(Waiting::ResponseBody, client.worker.shared.config.timeouts.body_stall);
-        let mut streaming = Streaming { exchange, record, counted: 0 };
+        let mut streaming = Streaming { exchange, record };
         streaming.count_request();
         if streaming.exchange.is_through() {
             streaming.finish();
@@ -55,11 +53,7 @@ impl ProxyBody {
 
 impl Streaming {
     fn count_request(&mut self) {
-        let sent = self.exchange.outgoing.body_bytes;
-        if sent > self.counted {
-            self.record.sent_to_backend(sent - self.counted);
-            self.counted = sent;
-        }
+        self.record.sent_to_backend(self.exchange.outgoing.body_bytes);
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ExchangeError>>> {

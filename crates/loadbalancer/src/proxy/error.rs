@@ -5,15 +5,16 @@ use std::fmt::Write as _;
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::Version;
 use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER, TRANSFER_ENCODING};
 use http::request::Parts;
+use http::{Method, Version};
 use hyper::{Response, StatusCode};
 use lb_core::metrics::{LocalReply, Rejected};
 
 use super::body::ProxyBody;
 use super::request::{Outbound, describe};
 use super::response::{METHODS, close_when_draining, say_close};
+use crate::access::Entry;
 use crate::conn::Client;
 
 /// Why a request has no response of a backend. Whose fault it is stands beside each.
@@ -78,6 +79,7 @@ enum Kind {
 }
 
 impl Kind {
+    /// As it is counted and logged.
     fn status(self) -> u16 {
         match self {
             Self::Rejected(reason) => reason.status(),
@@ -85,11 +87,27 @@ impl Kind {
         }
     }
 
+    /// As it is sent: 499 is a word among logs, and whoever ended its request too early may still be listening.
+    fn sent_status(self) -> StatusCode {
+        match self {
+            Self::Local(LocalReply::ClientGone) => StatusCode::BAD_REQUEST,
+            kind => StatusCode::from_u16(kind.status()).expect("the fixed sets have valid statuses only"),
+        }
+    }
+
+    /// As it is counted and logged.
+    fn label(self) -> &'static str {
+        match self {
+            Self::Rejected(reason) => reason.as_str(),
+            Self::Local(reply) => reply.as_str(),
+        }
+    }
+
     /// What is wrong, for anybody.
     fn words(self) -> &'static str {
         match self {
             Self::Rejected(reason) => reason.words(),
-            Self::Local(LocalReply::ClientGone) => "the client went away",
+            Self::Local(LocalReply::ClientGone) => "the request broke off before its end",
             Self::Local(LocalReply::OutOfMeans) => "the load balancer has run out of connections to servers",
             Self::Local(LocalReply::NoRoute) => "there is nothing configured for this request",
             Self::Local(LocalReply::NoBackend) => "no server is ready to take this request",
@@ -107,6 +125,7 @@ pub(super) fn reply(
     head: &Parts,
     request: Option<&Outbound<'_>>,
     error: &ProxyError,
+    entry: Entry,
 ) -> Response<ProxyBody> {
     let (worker, kind) = (&client.worker, error.kind());
     match kind {
@@ -115,7 +134,7 @@ pub(super) fn reply(
     }
     client.response_done();
     let config = &worker.shared.config;
-    let status = StatusCode::from_u16(kind.status()).expect("the fixed set has valid statuses only");
+    let status = kind.sent_status();
     let mut text = format!("{} {}: {}\n", status.as_u16(), status.canonical_reason().unwrap_or(""), kind.words());
     let id = request.map(|request| request.request_id.as_bytes());
     if config.explain_errors {
@@ -125,6 +144,9 @@ pub(super) fn reply(
     if let Some(id) = id {
         let _ = writeln!(text, "\nrequest id: {}", String::from_utf8_lossy(id));
     }
+    // RFC 9110 §9.3.2: the reply to HEAD has no body.
+    let body_bytes = if head.method == Method::HEAD { 0 } else { text.len() as u64 };
+    entry.reply(kind.status(), kind.label(), matches!(kind, Kind::Local(LocalReply::ClientGone)), body_bytes);
     let mut response = Response::new(ProxyBody::text(text));
     *response.status_mut() = status;
     let headers = response.headers_mut();

@@ -17,6 +17,7 @@ use std::rc::Rc;
 use hyper::body::{Body as _, Incoming};
 use hyper::{Request, Response};
 
+use crate::access::Entry;
 use crate::conn::Client;
 use crate::upstream::RequestBody;
 pub(crate) use body::ProxyBody;
@@ -28,21 +29,23 @@ pub(crate) async fn call(client: Rc<Client>, request: Request<Incoming>) -> Resp
     let arrived = worker.clock.now();
     let (head, body) = request.into_parts();
     let agreed = client.request_begins(body.size_hint().exact());
+    let mut entry = Entry::begin(&client, &head, arrived);
     let body = RequestBody::new(body, Rc::clone(&client.unread));
     let request = agreed.map_err(error::ProxyError::Rejected).and_then(|()| request::Outbound::new(&client, &head));
     let request = match request {
         Ok(request) => request,
-        Err(error) => return error::reply(&client, &head, None, &error),
+        Err(error) => return error::reply(&client, &head, None, &error, entry),
     };
+    entry.identify(request.request_id.as_bytes());
     if request.max_forwards == Some(0) {
-        return response::options_here(&client, &request);
+        return response::options_here(&client, &request, entry);
     }
     let view = worker.view();
     let Some(pool) = route::pool(&view) else {
-        return error::reply(&client, &head, Some(&request), &error::ProxyError::NoRoute);
+        return error::reply(&client, &head, Some(&request), &error::ProxyError::NoRoute, entry);
     };
-    match attempt::run(&client, &pool, &request, body, arrived).await {
+    match attempt::run(&client, &pool, &request, body, arrived, &mut entry).await {
         Ok(reached) => response::forward(&client, &request, reached),
-        Err(error) => error::reply(&client, &head, Some(&request), &error),
+        Err(error) => error::reply(&client, &head, Some(&request), &error, entry),
     }
 }

@@ -1,4 +1,4 @@
-//! What is counted about one attempt at a backend, from its pick to the end of the response body.
+//! What is counted and logged about one attempt at a backend, from its pick to the end of the response body.
 //!
 //! The record is made when a backend is picked and lives in the response body. Its drop is the one place where the
 //! in-flight count goes down, so no path, early return or dropped future can leave it wrong.
@@ -8,6 +8,7 @@ use std::rc::Rc;
 use http::StatusCode;
 use lb_core::metrics::{FailureKind, LocalReply};
 
+use crate::access::Entry;
 use crate::clock::Tick;
 use crate::conn::Client;
 use crate::worker::LocalBackend;
@@ -17,7 +18,11 @@ pub(crate) struct Record {
     backend: Rc<LocalBackend>,
     /// When the request arrived, which may be before this attempt.
     arrived: Tick,
+    /// Request body bytes that were counted.
+    sent: u64,
     state: State,
+    /// The request's line in the access log, for as long as this is its attempt.
+    entry: Entry,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -32,9 +37,16 @@ enum State {
 
 impl Record {
     /// Counts one more request in flight at `backend`.
-    pub(crate) fn start(client: &Rc<Client>, backend: &Rc<LocalBackend>, arrived: Tick) -> Self {
+    pub(crate) fn start(client: &Rc<Client>, backend: &Rc<LocalBackend>, arrived: Tick, mut entry: Entry) -> Self {
         backend.backend.enter();
-        Self { client: Rc::clone(client), backend: Rc::clone(backend), arrived, state: State::Waiting }
+        entry.attempt(&backend.backend.spec.name);
+        let (client, backend) = (Rc::clone(client), Rc::clone(backend));
+        Self { client, backend, arrived, sent: 0, state: State::Waiting, entry }
+    }
+
+    /// Gives up the request's line: the request goes on without this attempt.
+    pub(super) fn into_entry(mut self) -> Entry {
+        std::mem::take(&mut self.entry)
     }
 
     pub(crate) fn client(&self) -> &Client {
@@ -48,12 +60,16 @@ impl Record {
     /// The response head is there.
     pub(crate) fn answered(&mut self, status: StatusCode) {
         self.state = State::Answering;
+        self.entry.answered(status);
         let class = usize::from(status.as_u16() / 100).clamp(1, 5) - 1;
         self.backend.shard().responses[class].add(1);
     }
 
     /// The attempt broke and was the backend's fault.
     pub(crate) fn failed(&mut self, kind: FailureKind) {
+        if self.state == State::Answering {
+            self.entry.backend_broke();
+        }
         self.state = State::Settled;
         self.backend.shard().failures[kind as usize].add(1);
     }
@@ -63,12 +79,27 @@ impl Record {
         self.state = State::Settled;
     }
 
-    pub(crate) fn sent_to_backend(&self, bytes: u64) {
-        self.backend.shard().received_bytes.add(bytes);
+    /// The tunnel behind a 101 is over. Its time is no response time.
+    pub(crate) fn tunnel_ended(&mut self, well: bool) {
+        self.state = State::Settled;
+        if well {
+            self.entry.complete();
+        }
     }
 
-    pub(crate) fn sent_to_client(&self, bytes: u64) {
+    /// So many bytes of the request body have been sent in all.
+    pub(crate) fn sent_to_backend(&mut self, bytes: u64) {
+        let more = bytes.saturating_sub(self.sent);
+        if more > 0 {
+            self.sent = bytes;
+            self.backend.shard().received_bytes.add(more);
+            self.entry.sent_to_backend(more);
+        }
+    }
+
+    pub(crate) fn sent_to_client(&mut self, bytes: u64) {
         self.backend.shard().sent_bytes.add(bytes);
+        self.entry.sent_to_client(bytes);
     }
 
     /// The response is complete.
@@ -77,6 +108,7 @@ impl Record {
             self.state = State::Settled;
             let took = self.client.worker.clock.now().since(self.arrived);
             self.backend.shard().response.record(took);
+            self.entry.complete();
             self.client.response_done();
         }
     }

@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderValue, MAX_FORWARDS, TE, UPGRADE, VIA};
 use http::request::Parts;
+use http::uri::PathAndQuery;
 use http::{Method, Version};
 use lb_core::metrics::Rejected;
 
@@ -209,9 +210,10 @@ fn target(head: &Parts) -> Result<Cow<'_, str>, ProxyError> {
     }
 }
 
-/// Whether the target is `http://host` with nothing behind it.
+/// Whether the target is `http://host` with nothing behind it. As text an empty path is `/`; compared as what it is, it
+/// is not.
 fn is_bare(head: &Parts) -> bool {
-    head.uri.authority().is_some_and(|authority| head.uri.to_string().ends_with(authority.as_str()))
+    head.uri.authority().is_some() && head.uri.path_and_query() != Some(&PathAndQuery::from_static("/"))
 }
 
 /// RFC 9112 §3.2: exactly one valid Host in HTTP/1.1; the authority of an absolute target replaces it (§3.2.2).
@@ -246,7 +248,8 @@ fn is_host(text: &[u8]) -> bool {
     };
     let port_fits = match port {
         [] => true,
-        [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
+        [b':'] => true,
+        [b':', digits @ ..] => std::str::from_utf8(digits).is_ok_and(|digits| is_port(digits)),
         _ => false,
     };
     let name_fits = match host {
@@ -257,6 +260,10 @@ fn is_host(text: &[u8]) -> bool {
         name => name.iter().all(|b| b.is_ascii_alphanumeric() || b"-._~!$&'()*+;=%".contains(b)),
     };
     port_fits && name_fits
+}
+
+fn is_port(digits: &str) -> bool {
+    digits.bytes().all(|b| b.is_ascii_digit()) && digits.parse::<u16>().is_ok()
 }
 
 fn bad(why: Rejected) -> ProxyError {
@@ -280,9 +287,10 @@ mod tests {
         for good in ["localhost:8080", "a", "a.b-c_d", "127.0.0.1", "[::1]", "[fe80::1%25eth0]:80", "x:"] {
             assert!(is_host(good.as_bytes()), "{good}");
         }
-        for bad in
-            ["", "a@b", "a/b", "a,b", "a b", "a:b", "a:1:2", "[::1", "[]", "::1", "a:123456", "a?b", "a#b", "[g]"]
-        {
+        for bad in [
+            "", "a@b", "a/b", "a,b", "a b", "a:b", "a:1:2", "[::1", "[]", "::1", "a:123456", "a:65536", ":80", "a:+1",
+            "a?b", "a#b", "[g]",
+        ] {
             assert!(!is_host(bad.as_bytes()), "{bad}");
         }
     }

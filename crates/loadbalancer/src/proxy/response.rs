@@ -12,6 +12,7 @@ use hyper::Response;
 use super::body::ProxyBody;
 use super::record::Record;
 use super::request::Outbound;
+use crate::access::Entry;
 use crate::conn::{Client, Tunnel};
 use crate::tunnels::Facts;
 use crate::upstream::Exchange;
@@ -26,13 +27,15 @@ const MOST_PATH: usize = 100;
 pub(super) struct Reached {
     pub status: StatusCode,
     pub headers: HeaderMap,
+    /// The backend speaks HTTP/1.0.
+    pub old: bool,
     pub exchange: Exchange,
     pub record: Record,
 }
 
 /// The response for the client.
 pub(super) fn forward(client: &Rc<Client>, request: &Outbound<'_>, reached: Reached) -> Response<ProxyBody> {
-    let Reached { status, headers, exchange, mut record } = reached;
+    let Reached { status, headers, old, exchange, mut record } = reached;
     record.answered(status);
     if status == StatusCode::SWITCHING_PROTOCOLS {
         return switch(client, request, headers, exchange, record);
@@ -40,12 +43,15 @@ pub(super) fn forward(client: &Rc<Client>, request: &Outbound<'_>, reached: Reac
     // RFC 9110 §10.1.1: the client waits for leave to send its body, or sends it anyway; either way the next thing on
     // the connection is not certain.
     let unasked = exchange.holds_body();
+    // RFC 9112 §9.3: who refuses a request before its end will not read the rest of it.
+    let refused = status.as_u16() >= 300 && !exchange.is_sent();
     let mut response = Response::new(ProxyBody::streaming(exchange, record));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
-    response.headers_mut().append(VIA, client.worker.shared.via.clone());
+    let shared = &client.worker.shared;
+    response.headers_mut().append(VIA, if old { shared.old_via.clone() } else { shared.via.clone() });
     // RFC 9112 §9.3: a proxy must not keep a connection with an HTTP/1.0 client.
-    if unasked || request.head.version == Version::HTTP_10 || client.is_last_request() {
+    if unasked || refused || request.head.version == Version::HTTP_10 || client.is_last_request() {
         say_close(response.headers_mut());
     }
     close_when_draining(client, response.headers_mut());
@@ -86,7 +92,8 @@ fn switch(
 }
 
 /// RFC 9110 §7.6.2: an OPTIONS that may go no further is answered here.
-pub(super) fn options_here(client: &Client, request: &Outbound<'_>) -> Response<ProxyBody> {
+pub(super) fn options_here(client: &Client, request: &Outbound<'_>, entry: Entry) -> Response<ProxyBody> {
+    entry.reply(StatusCode::OK.as_u16(), "max_forwards", false, 0);
     let mut response = Response::new(ProxyBody::Done);
     let headers = response.headers_mut();
     headers.insert(ALLOW, HeaderValue::from_static(METHODS));

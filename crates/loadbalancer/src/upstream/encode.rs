@@ -95,7 +95,6 @@ pub(super) fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
             }
             if let Ok(name) = HeaderName::from_bytes(word)
                 && !is_hop_by_hop(name.as_str())
-                && !is_ours(name.as_str())
             {
                 named.push(name);
             }
@@ -121,7 +120,7 @@ pub(crate) fn write_head(out: &mut BytesMut, method: &str, target: &str, headers
         }
         put_field(out, word, value.as_bytes());
     }
-    put_forwarding(out, headers, facts);
+    put_forwarding(out, headers, &named, facts);
     match facts.framing {
         Framing::None => {}
         Framing::Length(length) => {
@@ -160,7 +159,22 @@ fn put_connection(out: &mut BytesMut, facts: &Forwarding<'_>) {
 }
 
 /// `X-Forwarded-*`, `Forwarded`, `Via` and `X-Request-Id`.
-fn put_forwarding(out: &mut BytesMut, headers: &HeaderMap, facts: &Forwarding<'_>) {
+/// Of what the client sent, only what its own `Connection` does not name.
+fn put_forwarding(out: &mut BytesMut, headers: &HeaderMap, named: &[HeaderName], facts: &Forwarding<'_>) {
+    let kept;
+    let headers = if named.is_empty() {
+        headers
+    } else {
+        let passes = |name: &HeaderName| !named.contains(name);
+        kept = headers.iter().filter(|(name, _)| passes(name)).map(|(name, value)| (name.clone(), value.clone())).fold(
+            HeaderMap::new(),
+            |mut kept, (name, value)| {
+                kept.append(name, value);
+                kept
+            },
+        );
+        &kept
+    };
     // RFC 9110 §7.6.3: appended to what earlier proxies wrote.
     put_list(out, "via", headers, facts.via.as_bytes());
     if facts.trusted {

@@ -85,6 +85,11 @@ impl Exchange {
         self.outgoing.held = false;
     }
 
+    /// Whether the whole request is out.
+    pub(crate) fn is_sent(&self) -> bool {
+        self.sending == Sending::Through
+    }
+
     /// The connection after a 101, with what came behind it.
     pub(crate) fn into_tunnel(self) -> Box<UpstreamConn> {
         self.connection
