@@ -1,5 +1,5 @@
 //! What the end-to-end tests are made of: the real programs as processes ([`program`]), plain HTTP requests
-//! ([`http`]), raw bytes ([`raw`]), scripted backends ([`origin`]) and closed-loop load ([`load`]).
+//! ([`http`]), raw bytes ([`raw`]; [`wire`] knows where a message ends), scripted backends ([`origin`]) and closed-loop load ([`load`]).
 //!
 //! Nothing here knows what is being tested. Everything is bounded in time, uses port 0, and ends what it started.
 
@@ -8,6 +8,7 @@ pub mod load;
 pub mod origin;
 pub mod program;
 pub mod raw;
+pub mod wire;
 
 use std::time::Duration;
 

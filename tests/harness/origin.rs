@@ -2,11 +2,13 @@
 //!
 //! Connections that close without sending anything (the balancer's health checks) are not counted.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+
+use crate::wire::{Message, Wire};
 
 /// A request as a scripted backend sees it.
 pub struct Seen {
@@ -61,6 +63,26 @@ impl Origin {
         Self::answering(b"", false).await
     }
 
+    /// One that reads each request to its end, notes it, sends `answer`, and keeps the connection if `keep`.
+    pub async fn recording(answer: &[u8], keep: bool) -> (Self, Record) {
+        let (record, answer) = (Record::default(), answer.to_vec());
+        let noted = record.clone();
+        let origin = Self::start(move |seen, stream| {
+            let (noted, answer) = (noted.clone(), answer.clone());
+            async move {
+                let mut wire = Wire::resume(stream, seen.rest);
+                let message = wire.rest_of(seen.head, false).await;
+                noted.note(message);
+                wire.send(&answer).await.ok()?;
+                let (stream, rest) = wire.into_parts();
+                assert!(rest.is_empty(), "behind a request: {:?}", String::from_utf8_lossy(&rest));
+                keep.then_some(stream)
+            }
+        })
+        .await;
+        (origin, record)
+    }
+
     /// `127.0.0.1:port`.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
@@ -74,6 +96,22 @@ impl Origin {
     /// Connections that carried a request.
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
+    }
+}
+
+/// What a recording backend got.
+#[derive(Clone, Debug, Default)]
+pub struct Record(Arc<Mutex<Vec<Message>>>);
+
+impl Record {
+    /// For scripts of their own.
+    pub fn note(&self, message: Message) {
+        self.0.lock().expect("no panic while noting").push(message);
+    }
+
+    /// All that has come since the last call.
+    pub fn take(&self) -> Vec<Message> {
+        std::mem::take(&mut *self.0.lock().expect("no panic while noting"))
     }
 }
 

@@ -45,3 +45,8 @@ pub async fn read_head(stream: &mut TcpStream) -> String {
     }
     String::from_utf8_lossy(&received).into_owned()
 }
+
+/// Ends a connection with a reset, as a crash does.
+pub fn reset(stream: TcpStream) {
+    let _ = stream.set_zero_linger();
+}

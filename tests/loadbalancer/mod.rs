@@ -9,6 +9,7 @@ mod forwarding;
 mod health;
 mod load;
 mod options;
+mod rfc;
 mod shutdown;
 mod systemd;
 mod timeouts;
