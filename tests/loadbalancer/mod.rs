@@ -11,8 +11,10 @@ mod load;
 mod options;
 mod rfc;
 mod shutdown;
+mod streams;
 mod systemd;
 mod timeouts;
+mod upgrade;
 
 use e2e::http::{self, Answer};
 use e2e::program::Program;
