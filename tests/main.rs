@@ -7,6 +7,7 @@ mod dashboard;
 mod demo;
 mod loadbalancer;
 mod logs;
+mod probes;
 mod readme;
 mod server;
 mod systemd;
