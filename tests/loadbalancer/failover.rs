@@ -127,33 +127,52 @@ async fn the_detail_can_be_hidden_from_the_public() {
 async fn running_out_of_descriptors_takes_no_backend_down() {
     let (_servers, backends) = servers().await;
     let balancer = Balancer::start(&backends, &["--workers", "1"]).await;
-    let pid = balancer.program.pid().to_string();
+    for name in ["a", "b", "c"] {
+        balancer.wait_for_state(name, "ready").await;
+    }
+    // The worker has opened what it needs once it has answered; from here on only connections come.
+    assert_eq!(balancer.get("/").await.status.as_u16(), 200);
+    let pid = balancer.program.pid();
+    let mut room = 4;
     let open = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
-    // Room for some clients, and at last for nothing behind them. Only the soft limit, so that it can be lifted.
-    let prlimit = |limit: &str| {
-        let done = std::process::Command::new("prlimit").args(["--pid", &pid, limit]).status().unwrap();
-        assert!(done.success());
-    };
-    prlimit(&format!("--nofile={}:", open + 12));
     let mut clients = Vec::new();
-    let refused = loop {
+    let mut refused = loop {
+        // Only the soft limit, so that it can be lifted again.
+        limit_descriptors(pid, open + room);
         let mut client = e2e::raw::connect(balancer.port()).await;
-        client.write_all(b"GET /delay/3000 HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
-        let head = tokio::time::timeout(std::time::Duration::from_millis(300), e2e::raw::read_head(&mut client)).await;
+        client.write_all(b"GET /delay/30000 HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+        let mut byte = [0];
+        let answered = tokio::time::timeout(std::time::Duration::from_millis(300), client.peek(&mut byte)).await;
         clients.push(client);
-        match head {
-            Ok(head) => break head,
-            // Waiting for its server, or not accepted for want of a descriptor.
-            Err(_) => assert!(clients.len() < 20, "never out of means"),
+        if answered.is_ok() {
+            break clients.pop().unwrap();
         }
+        // Either it waits for its server, or it was not accepted for want of a descriptor. One more at a time: at last
+        // there is exactly one, for a client and for no server behind it.
+        assert!(clients.len() < 20, "never out of means; stderr:\n{}", balancer.program.stderr());
+        room += 1;
     };
+    let refused = e2e::raw::read_to_close(&mut refused, e2e::PATIENCE).await.unwrap_or_default();
     assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("retry-after"), "{refused}");
+    assert!(refused.contains("has run out of connections to servers"), "{refused}\n{}", balancer.program.stderr());
+    // Checks found no descriptor either, and say nothing about the servers for it.
+    let short = || balancer.program.stderr().contains("a check could not be made");
+    e2e::eventually("a check is short of descriptors", async || short().then_some(())).await;
     drop(clients);
-    prlimit("--nofile=1024:");
+    limit_descriptors(pid, 1024);
     assert_eq!(balancer.get("/").await.status.as_u16(), 200);
     let status = balancer.status().await;
     let rows = status["pools"][0]["backends"].as_array().unwrap();
     assert!(rows.iter().all(|row| row["state"] == "ready"), "{status}");
+    let log = balancer.program.stderr();
+    assert!(!log.contains("down: "), "{log}");
     let metrics = http::get(balancer.admin_port(), "/metrics").await.text();
-    assert!(!metrics.contains("reason=\"out_of_means\",status=\"503\"} 0\n"), "{metrics}");
+    assert!(!metrics.contains("reason=\"out_of_means\",status=\"503\"} 0\n"), "{metrics}\n{log}");
+}
+
+/// Changes the soft limit of descriptors of a running process.
+fn limit_descriptors(pid: u32, limit: usize) {
+    let (pid, limit) = (pid.to_string(), format!("--nofile={limit}:"));
+    let done = std::process::Command::new("prlimit").args(["--pid", &pid, &limit]).status().unwrap();
+    assert!(done.success());
 }
