@@ -1,13 +1,19 @@
 //! The chunked coding of RFC 9112 §7.1, read strictly: sizes are 1 to 16 hex digits, lines end in CRLF, extensions
-//! are bounded and never forwarded, and nothing is repaired.
+//! are bounded and never forwarded, and nothing is repaired. What comes out depends on the bytes alone, never on the
+//! pieces they arrive in.
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::head::has_bare_lf;
 
-/// A size line with its extensions. An extension means nothing to us; more than this is an attack (RFC 9112 §7.1.1).
+/// A size line with its extensions. An extension means nothing to us; RFC 9112 §7.1.1 asks for a limit, and no use of
+/// extensions comes near this one.
 const MOST_LINE_BYTES: usize = 1024;
+
+/// Extensions of a whole body: a chunk of one byte with an extension each would cost a thousand times what it carries
+/// (CVE-2023-39326). hyper's bound.
+const MOST_EXTENSION_BYTES: usize = 16 * 1024;
 
 /// The trailer section.
 const MOST_TRAILER_BYTES: usize = 16 * 1024;
@@ -29,6 +35,8 @@ enum State {
 #[derive(Debug, Default)]
 pub(super) struct ChunkDecoder {
     state: State,
+    /// Bytes of extensions so far.
+    extensions: usize,
 }
 
 /// What came off the front.
@@ -51,10 +59,12 @@ impl ChunkDecoder {
             match self.state {
                 State::Size => {
                     let Some(line) = take_line(received, MOST_LINE_BYTES)? else { return Ok(Decoded::NeedMore) };
-                    self.state = match chunk_size(&line)? {
-                        0 => State::Trailers,
-                        size => State::Data(size),
-                    };
+                    let (size, extension) = chunk_size(&line)?;
+                    self.extensions += extension;
+                    if self.extensions > MOST_EXTENSION_BYTES {
+                        return Err("too many chunk extensions");
+                    }
+                    self.state = if size == 0 { State::Trailers } else { State::Data(size) };
                 }
                 State::Data(left) => {
                     if received.is_empty() {
@@ -66,11 +76,12 @@ impl ChunkDecoder {
                     return Ok(Decoded::Data(received.split_to(here).freeze()));
                 }
                 State::DataEnd => {
+                    // RFC 9112 §7.1: a chunk is exactly as long as it says.
+                    if !b"\r\n".starts_with(&received[..received.len().min(2)]) {
+                        return Err("chunk data is not followed by CRLF");
+                    }
                     if received.len() < 2 {
                         return Ok(Decoded::NeedMore);
-                    }
-                    if received[..2] != *b"\r\n" {
-                        return Err("chunk data is not followed by CRLF");
                     }
                     received.advance(2);
                     self.state = State::Size;
@@ -86,11 +97,12 @@ impl ChunkDecoder {
     }
 }
 
-/// A line without its CRLF, or `None` when it is not all there. A bare CR or LF is refused.
+/// A line of at most `most` bytes without its CRLF, or `None` when it is not all there. A bare CR or LF is refused
+/// (RFC 9112 §2.2: what some take for a line's end and others for data is how messages are smuggled).
 fn take_line(received: &mut BytesMut, most: usize) -> Result<Option<BytesMut>, &'static str> {
     let window = &received[..received.len().min(most + 2)];
     match window.iter().position(|b| *b == b'\n') {
-        None if window.len() > most => Err("chunk line too long"),
+        None if window.len() == most + 2 => Err("chunk line too long"),
         None => Ok(None),
         Some(at) if at == 0 || window[at - 1] != b'\r' => Err("bare LF in the chunked coding"),
         Some(at) => {
@@ -101,24 +113,29 @@ fn take_line(received: &mut BytesMut, most: usize) -> Result<Option<BytesMut>, &
     }
 }
 
-/// RFC 9112 §7.1: 1*HEXDIG, then extensions behind `;` (§7.1.1), which are ignored. 16 digits cannot overflow.
-fn chunk_size(line: &[u8]) -> Result<u64, &'static str> {
+/// The size, and the length of the extension behind it. RFC 9112 §7.1: 1*HEXDIG, and nothing before or between; 16 of
+/// them cannot overflow. Blanks behind it are old servers' padding. §7.1.1: extensions are ignored up to the line's
+/// end; a quoted string cannot hold a CR or LF, so that end is never in doubt.
+fn chunk_size(line: &[u8]) -> Result<(u64, usize), &'static str> {
     let digits = line.iter().take_while(|b| b.is_ascii_hexdigit()).count();
     if digits == 0 || digits > 16 {
         return Err("invalid chunk size");
     }
-    let rest = line[digits..].trim_ascii_start();
+    let blanks = line[digits..].iter().take_while(|b| matches!(b, b' ' | b'\t')).count();
+    let extension = &line[digits + blanks..];
+    // RFC 9110 §5.6.4: of the control characters only HTAB.
     let visible = |b: &u8| *b == b'\t' || (b' '..=b'~').contains(b) || *b >= 0x80;
-    if !rest.is_empty() && (rest[0] != b';' || !rest.iter().all(visible)) {
+    if !extension.is_empty() && (extension[0] != b';' || !extension.iter().all(visible)) {
         return Err("invalid chunk extension");
     }
     let size = line[..digits]
         .iter()
         .fold(0_u64, |size, digit| size << 4 | u64::from(char::from(*digit).to_digit(16).unwrap_or_default()));
-    Ok(size)
+    Ok((size, extension.len()))
 }
 
-/// The trailer section up to its empty line.
+/// The trailer section up to its empty line (RFC 9112 §7.1.2). Syntax is that of the head: no folding (§5.2), no blank
+/// before the colon (§5.1), no control characters.
 fn take_trailers(received: &mut BytesMut) -> Result<Option<HeaderMap>, &'static str> {
     if received.starts_with(b"\r\n") {
         received.advance(2);
@@ -135,6 +152,10 @@ fn take_trailers(received: &mut BytesMut) -> Result<Option<HeaderMap>, &'static 
                     let value = HeaderValue::from_bytes(field.value).map_err(|_| "invalid trailer value")?;
                     trailers.append(name, value);
                 }
+            }
+            // The bound holds also when all of it arrives at once.
+            if length > MOST_TRAILER_BYTES {
+                return Err("trailers too large");
             }
             if has_bare_lf(&received[..length]) {
                 return Err("bare LF in the trailers");

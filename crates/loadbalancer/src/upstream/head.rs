@@ -15,6 +15,10 @@ const MOST_HEAD_BYTES: usize = 64 * 1024;
 /// More fields than this are refused; hyper's bound.
 const MOST_FIELDS: usize = 100;
 
+/// Longer bodies are refused: what fits a signed 64-bit offset, as in NGINX and HAProxy. RFC 9110 §8.6 asks to beware of
+/// overflow, here and in who reads the field after us.
+const MOST_LENGTH: u64 = i64::MAX as u64;
+
 /// A final response head. Fields about the connection are gone; framing fields are judged.
 #[derive(Debug)]
 pub(super) struct ResponseHead {
@@ -56,11 +60,18 @@ pub(super) enum Parsed {
 /// # Errors
 /// Why it cannot be forwarded.
 pub(super) fn parse(received: &mut BytesMut, method: &Method, offered: Option<&str>) -> Result<Parsed, &'static str> {
+    // httparse skips empty lines. RFC 9112 §2.2 allows that for requests only; here they are stray bytes behind the
+    // former response.
+    if let Some(b'\r' | b'\n') = received.first() {
+        return Err("an empty line before the head");
+    }
     let mut fields = [const { MaybeUninit::uninit() }; MOST_FIELDS];
     let mut response = httparse::Response::new(&mut []);
     let parsed =
         httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut response, received, &mut fields);
     let length = match parsed {
+        // The bound holds also when all of it arrives at once.
+        Ok(httparse::Status::Complete(length)) if length > MOST_HEAD_BYTES => return Err("head too large"),
         Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) if received.len() > MOST_HEAD_BYTES => return Err("head too large"),
         Ok(httparse::Status::Partial) => return Ok(Parsed::Partial),
@@ -176,7 +187,7 @@ fn content_length(headers: &HeaderMap) -> Result<Option<u64>, &'static str> {
         return Err("invalid Content-Length");
     }
     let number = digits.iter().try_fold(0_u64, |n, digit| n.checked_mul(10)?.checked_add(u64::from(digit - b'0')));
-    number.map(Some).ok_or("Content-Length too large")
+    number.filter(|length| *length <= MOST_LENGTH).map(Some).ok_or("Content-Length too large")
 }
 
 /// RFC 9112 §6.1: `chunked` alone is understood; no other coding was asked for (TE is not forwarded).
@@ -251,6 +262,7 @@ mod tests {
             ("Content-Length: +7\r\n", "invalid"),
             ("Content-Length: \r\n", "invalid"),
             ("Content-Length: 18446744073709551616\r\n", "too large"),
+            ("Content-Length: 9223372036854775808\r\n", "too large"),
             ("Content-Length: 7\r\nTransfer-Encoding: chunked\r\n", "both"),
             ("Transfer-Encoding: gzip, chunked\r\n", "other than chunked"),
             ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", "other than chunked"),
