@@ -5,7 +5,9 @@
 use bytes::{Buf, Bytes, BytesMut};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
+use super::encode::{is_alias, is_forwarding, is_ours};
 use super::head::has_bare_lf;
+use super::is_hop_by_hop;
 
 /// A size line with its extensions. An extension means nothing to us; RFC 9112 §7.1.1 asks for a limit, and no use of
 /// extensions comes near this one.
@@ -170,25 +172,41 @@ fn take_trailers(received: &mut BytesMut) -> Result<Option<HeaderMap>, &'static 
     Ok(Some(trailers))
 }
 
-/// Fields that may stand in a trailer section (RFC 9110 §6.5.1).
+/// Fields that may stand in a trailer section. RFC 9110 §6.5.1: not those about framing, routing, request modifiers,
+/// authentication, response control or how content is processed. Nor those that we write ourselves or that say who the
+/// client is: backends that merge trailers into the head would believe them.
 pub(super) fn may_trail(name: &HeaderName) -> bool {
-    !super::is_hop_by_hop(name.as_str())
+    let word = name.as_str();
+    !is_hop_by_hop(word)
+        && !is_ours(word)
+        && !is_forwarding(word)
+        && !is_alias(word)
         && !matches!(
-            name.as_str(),
-            "content-length"
-                | "content-type"
+            word,
+            "content-type"
                 | "content-encoding"
                 | "content-range"
-                | "host"
                 | "trailer"
+                | "max-forwards"
+                | "pragma"
+                | "range"
+                | "if-match"
+                | "if-none-match"
+                | "if-modified-since"
+                | "if-unmodified-since"
+                | "if-range"
                 | "authorization"
                 | "www-authenticate"
+                | "cookie"
                 | "set-cookie"
+                | "age"
                 | "cache-control"
-                | "expect"
-                | "max-forwards"
-                | "range"
-                | "via"
+                | "expires"
+                | "date"
+                | "location"
+                | "retry-after"
+                | "vary"
+                | "warning"
         )
 }
 

@@ -56,12 +56,12 @@ pub(crate) fn is_hop_by_hop(name: &str) -> bool {
 }
 
 /// What we write ourselves, whatever the client sent.
-fn is_ours(name: &str) -> bool {
+pub(super) fn is_ours(name: &str) -> bool {
     matches!(name, "host" | "content-length" | "via" | "expect" | "x-request-id" | "http2-settings")
 }
 
 /// What tells a backend about the client; only a trusted peer's is believed.
-fn is_forwarding(name: &str) -> bool {
+pub(super) fn is_forwarding(name: &str) -> bool {
     matches!(
         name,
         "x-forwarded-for"
@@ -76,7 +76,7 @@ fn is_forwarding(name: &str) -> bool {
 
 /// A name that a CGI or WSGI backend cannot tell from one of ours: `X_Forwarded_For` (RFC 3875 §4.1.18 maps `-` to
 /// `_`). Dropped whoever sends it.
-fn is_alias(name: &str) -> bool {
+pub(super) fn is_alias(name: &str) -> bool {
     if !name.contains('_') {
         return false;
     }

@@ -20,7 +20,7 @@ const MOST_INTERIM: u32 = 8;
 /// A request under way on a connection.
 #[derive(Debug)]
 pub(crate) struct Exchange {
-    connection: Box<UpstreamConn>,
+    pub(super) connection: Box<UpstreamConn>,
     pub outgoing: Outgoing,
     sending: Sending,
     framing: BodyFraming,
@@ -134,10 +134,11 @@ impl Exchange {
                     }
                 }
             }
+            let begun = self.interim > 0 || !self.connection.received.is_empty();
             match self.connection.poll_receive(cx, 0) {
                 Poll::Pending => return Poll::Pending,
                 // Part of an answer has come: the request was processed, and must not be sent again.
-                Poll::Ready(Ok(0)) if !self.connection.received.is_empty() => {
+                Poll::Ready(Ok(0) | Err(_)) if begun => {
                     return Poll::Ready(Err(ExchangeError::Bad("closed inside the head")));
                 }
                 Poll::Ready(Ok(0)) => {
