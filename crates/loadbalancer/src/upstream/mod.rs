@@ -14,6 +14,8 @@ mod connection;
 mod encode;
 mod exchange;
 mod head;
+#[cfg(test)]
+mod reference;
 mod send;
 
 use std::io;
