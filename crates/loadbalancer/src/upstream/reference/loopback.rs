@@ -32,6 +32,10 @@ pub(super) fn facts(framing: Framing) -> Forwarding<'static> {
         request_id: b"42",
         via: "1.1 lb",
         framing,
+        expects_continue: false,
+        upgrade: None,
+        takes_trailers: false,
+        max_forwards: None,
     }
 }
 
@@ -90,7 +94,7 @@ pub(super) async fn send(request: Request<Incoming>, connection: Box<UpstreamCon
     let mut connection = connection;
     let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
     write_head(&mut connection.unsent, head.method.as_str(), target, &head.headers, &facts(framing));
-    Exchange::new(connection, Outgoing::new(body, framing, true))
+    Exchange::new(connection, Outgoing::new(body, framing, true, false))
 }
 
 /// Sends the request and returns what arrived at `peer`.
@@ -99,7 +103,8 @@ pub(super) async fn arrived(exchange: &mut Exchange, peer: &mut TcpStream) -> Ve
     let mut bytes = Vec::new();
     while !through {
         poll_fn(|cx| {
-            let polled = exchange.poll_head(cx, &Method::GET, |progress| through |= progress == Progress::SentAll);
+            let polled =
+                exchange.poll_head(cx, &Method::GET, None, |progress| through |= progress == Progress::SentAll);
             assert!(polled.is_pending(), "nobody has answered: {polled:?}");
             Poll::Ready(())
         })
@@ -182,10 +187,10 @@ async fn step(
 ) -> Option<Result<(), ExchangeError>> {
     poll_fn(|cx| {
         if head.is_none() {
-            match exchange.poll_head(cx, method, |_| {}) {
+            match exchange.poll_head(cx, method, None, |_| {}) {
                 Poll::Pending => return Poll::Ready(None),
                 Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(error))),
-                Poll::Ready(Ok((status, headers))) => *head = Some((status.as_u16(), headers)),
+                Poll::Ready(Ok(answer)) => *head = Some((answer.status.as_u16(), answer.headers)),
             }
         }
         loop {

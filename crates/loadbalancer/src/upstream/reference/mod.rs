@@ -56,9 +56,10 @@ pub(super) fn ours(pieces: &[&[u8]], method: &Method, closed: bool) -> Verdict {
         assert!(received.len() <= MOST_KEPT_BACK, "{} bytes are kept back", received.len());
         received.extend_from_slice(piece);
         while head.is_none() && !received.is_empty() {
-            match parse(&mut received, method) {
+            match parse(&mut received, method, None) {
                 Ok(Parsed::Partial) => break,
-                Ok(Parsed::Interim) => {}
+                Ok(Parsed::Interim(_)) => {}
+                Ok(Parsed::Switched(_)) => unreachable!("nothing was offered"),
                 Ok(Parsed::Final(found)) => head = Some(found),
                 Err(why) => return Verdict::Broken(None, why),
             }
