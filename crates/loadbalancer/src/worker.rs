@@ -24,7 +24,7 @@ use crate::clock::{Clock, Tick};
 use crate::config::Config;
 use crate::deadline::{Deadline, Sweep};
 use crate::tunnels::Tunnels;
-use crate::upstream::{ConnCache, UpstreamConn};
+use crate::upstream::{ConnCache, UpstreamConn, Via};
 
 /// How long what is idle is still served once its end is wanted. A client that has just sent its next request, or is
 /// about to, gets an answer with `Connection: close` instead of a reset, and a tunnel is not cut inside a message; a
@@ -54,10 +54,10 @@ pub(crate) struct Shared {
     pub access: Option<access::Log>,
     /// `Via`, made once: as a field for responses, as text for requests.
     pub via: HeaderValue,
-    pub via_text: String,
+    pub via_text: Via,
     /// The same for messages that came in HTTP/1.0.
     pub old_via: HeaderValue,
-    pub old_via_text: String,
+    pub old_via_text: Via,
 }
 
 /// What one worker shows to the others.
@@ -128,9 +128,9 @@ impl Shared {
             tunnels: Tunnels::default(),
             access,
             via: value(&via_text),
-            via_text,
+            via_text: Via::new(via_text),
             old_via: value(&old_via_text),
-            old_via_text,
+            old_via_text: Via::new(old_via_text),
             config,
         })
     }

@@ -5,9 +5,8 @@
 use bytes::{Buf, Bytes, BytesMut};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
-use super::encode::{is_alias, is_forwarding, is_ours};
+use super::fields::{Class, class};
 use super::head::has_bare_lf;
-use super::is_hop_by_hop;
 
 /// A size line with its extensions. An extension means nothing to us; RFC 9112 §7.1.1 asks for a limit, and no use of
 /// extensions comes near this one.
@@ -177,17 +176,13 @@ fn take_trailers(received: &mut BytesMut) -> Result<Option<HeaderMap>, &'static 
 /// client is: backends that merge trailers into the head would believe them.
 pub(super) fn may_trail(name: &HeaderName) -> bool {
     let word = name.as_str();
-    !is_hop_by_hop(word)
-        && !is_ours(word)
-        && !is_forwarding(word)
-        && !is_alias(word)
+    class(word.as_bytes()) == Class::Ordinary
         && !matches!(
             word,
             "content-type"
                 | "content-encoding"
                 | "content-range"
                 | "trailer"
-                | "max-forwards"
                 | "pragma"
                 | "range"
                 | "if-match"

@@ -3,7 +3,9 @@
 //! remove it.
 
 use bytes::{BufMut, BytesMut};
-use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue, MAX_FORWARDS};
+use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue};
+
+use super::fields::{Class, class, is_hop_by_hop};
 
 /// What the head says besides the client's own fields.
 #[derive(Debug)]
@@ -17,8 +19,7 @@ pub(crate) struct Forwarding<'a> {
     /// Whether the peer's own forwarding fields are believed and extended.
     pub trusted: bool,
     pub request_id: &'a [u8],
-    /// `1.1 pseudonym`, for `Via`.
-    pub via: &'a str,
+    pub via: &'a Via,
     pub framing: Framing,
     /// `Expect: 100-continue` goes on.
     pub expects_continue: bool,
@@ -28,6 +29,23 @@ pub(crate) struct Forwarding<'a> {
     pub takes_trailers: bool,
     /// `Max-Forwards`, counted down.
     pub max_forwards: Option<u64>,
+}
+
+/// What requests say of us.
+#[derive(Debug)]
+pub(crate) struct Via {
+    /// `1.1 pseudonym`.
+    text: String,
+    /// All of what a request gets that brings nothing of the kind along, up to where the client's address follows.
+    introduction: Vec<u8>,
+}
+
+impl Via {
+    /// Joins it once for all requests.
+    pub(crate) fn new(text: String) -> Self {
+        let introduction = format!("\r\nvia: {text}\r\nx-forwarded-proto: http\r\nx-forwarded-for: ").into_bytes();
+        Self { text, introduction }
+    }
 }
 
 /// How the request body is delimited.
@@ -40,106 +58,113 @@ pub(crate) enum Framing {
     Chunked,
 }
 
-/// Whether a field is only about one connection (RFC 9110 §7.6.1) and never forwarded.
-pub(crate) fn is_hop_by_hop(name: &str) -> bool {
-    matches!(
-        name,
-        "connection"
-            | "keep-alive"
-            | "proxy-connection"
-            | "te"
-            | "transfer-encoding"
-            | "upgrade"
-            | "proxy-authenticate"
-            | "proxy-authorization"
-    )
-}
-
-/// What we write ourselves, whatever the client sent.
-pub(super) fn is_ours(name: &str) -> bool {
-    matches!(name, "host" | "content-length" | "via" | "expect" | "x-request-id" | "http2-settings")
-}
-
-/// What tells a backend about the client; only a trusted peer's is believed.
-pub(super) fn is_forwarding(name: &str) -> bool {
-    matches!(
-        name,
-        "x-forwarded-for"
-            | "x-forwarded-proto"
-            | "x-forwarded-host"
-            | "x-forwarded-port"
-            | "forwarded"
-            | "x-real-ip"
-            | "true-client-ip"
-    )
-}
-
-/// A name that a CGI or WSGI backend cannot tell from one of ours: `X_Forwarded_For` (RFC 3875 §4.1.18 maps `-` to
-/// `_`). Dropped whoever sends it.
-pub(super) fn is_alias(name: &str) -> bool {
-    if !name.contains('_') {
-        return false;
-    }
-    let name = name.replace('_', "-");
-    is_ours(&name) || is_forwarding(&name) || is_hop_by_hop(&name)
-}
-
 /// Fields named by `Connection`, beyond those that never pass anyway (RFC 9110 §7.6.1).
 pub(super) fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
     let mut named = Vec::new();
     for value in headers.get_all(CONNECTION) {
-        for word in value.as_bytes().split(|b| *b == b',').map(<[u8]>::trim_ascii) {
-            // The two words that nearly every client sends must not cost a search.
-            if word.eq_ignore_ascii_case(b"keep-alive") || word.eq_ignore_ascii_case(b"close") {
-                continue;
-            }
-            if let Ok(name) = HeaderName::from_bytes(word)
-                && !is_hop_by_hop(name.as_str())
-            {
-                named.push(name);
-            }
-        }
+        add_named(value.as_bytes(), &mut named);
     }
     named
 }
 
+/// The same for one value of `Connection`.
+pub(super) fn add_named(connection: &[u8], named: &mut Vec<HeaderName>) {
+    for word in words(connection).filter(|word| names_a_field(word)) {
+        if let Ok(name) = HeaderName::from_bytes(word)
+            && !is_hop_by_hop(name.as_str())
+        {
+            named.push(name);
+        }
+    }
+}
+
+/// The members of a list (RFC 9110 §5.6.1).
+pub(super) fn words(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+    list.split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
+}
+
+/// Whether a word in `Connection` is anything but the two that nearly every sender uses.
+fn names_a_field(word: &[u8]) -> bool {
+    !word.is_empty() && !word.eq_ignore_ascii_case(b"keep-alive") && !word.eq_ignore_ascii_case(b"close")
+}
+
 /// Writes request line and fields.
 pub(crate) fn write_head(out: &mut BytesMut, method: &str, target: &str, headers: &HeaderMap, facts: &Forwarding<'_>) {
-    let named = if headers.contains_key(CONNECTION) { named_by_connection(headers) } else { Vec::new() };
-    out.reserve(512);
-    for part in [method.as_bytes(), b" ", target.as_bytes(), b" HTTP/1.1\r\nhost: ", facts.host, b"\r\n"] {
+    out.reserve(512 + target.len());
+    for part in [method.as_bytes(), b" ", target.as_bytes(), b" HTTP/1.1\r\nhost: ", facts.host] {
         out.put_slice(part);
     }
-    for (name, value) in headers {
-        let word = name.as_str();
-        if is_hop_by_hop(word) || is_ours(word) || is_forwarding(word) || is_alias(word) || named.contains(name) {
-            continue;
+    // From here on each field begins with the end of the line before it: one piece less for each.
+    let mark = out.len();
+    let seen = put_fields(out, headers, facts);
+    if seen.names {
+        // Hardly a client does that, and what it names may stand before it. Of what the client sent, only what its own
+        // `Connection` does not name.
+        out.truncate(mark);
+        let headers = without_named(headers);
+        put_fields(out, &headers, facts);
+        put_extended(out, &headers, facts);
+    } else if seen.via || facts.trusted {
+        put_extended(out, headers, facts);
+    } else {
+        out.put_slice(&facts.via.introduction);
+        out.put_slice(facts.client.as_bytes());
+        if facts.host_named {
+            put_field(out, "x-forwarded-host", facts.host);
         }
-        if facts.max_forwards.is_some() && name == MAX_FORWARDS {
-            continue;
-        }
-        put_field(out, word, value.as_bytes());
     }
-    put_forwarding(out, headers, &named, facts);
+    out.put_slice(b"\r\nx-request-id: ");
+    out.put_slice(facts.request_id);
     match facts.framing {
         Framing::None => {}
         Framing::Length(length) => {
-            out.put_slice(b"content-length: ");
+            put_field(out, "content-length", b"");
             put_number(out, length);
-            out.put_slice(b"\r\n");
         }
-        Framing::Chunked => out.put_slice(b"transfer-encoding: chunked\r\n"),
+        Framing::Chunked => put_field(out, "transfer-encoding", b"chunked"),
     }
     if facts.expects_continue {
-        out.put_slice(b"expect: 100-continue\r\n");
+        put_field(out, "expect", b"100-continue");
     }
     if let Some(hops) = facts.max_forwards {
-        out.put_slice(b"max-forwards: ");
+        put_field(out, "max-forwards", b"");
         put_number(out, hops);
-        out.put_slice(b"\r\n");
     }
     put_connection(out, facts);
-    out.put_slice(b"\r\n");
+    out.put_slice(b"\r\n\r\n");
+}
+
+/// What the client's fields ask for beyond being copied.
+#[derive(Default)]
+struct Seen {
+    /// There are values to which ours is appended.
+    via: bool,
+    /// `Connection` names fields that must not pass.
+    names: bool,
+}
+
+/// The client's own fields, without those that must not pass.
+fn put_fields(out: &mut BytesMut, headers: &HeaderMap, facts: &Forwarding<'_>) -> Seen {
+    let mut seen = Seen::default();
+    for (name, value) in headers {
+        match class(name.as_str().as_bytes()) {
+            Class::Ordinary => put_field(out, name.as_str(), value.as_bytes()),
+            Class::MaxForwards if facts.max_forwards.is_none() => put_field(out, name.as_str(), value.as_bytes()),
+            Class::Via => seen.via = true,
+            Class::Connection => seen.names |= words(value.as_bytes()).any(names_a_field),
+            _ => {}
+        }
+    }
+    seen
+}
+
+fn without_named(headers: &HeaderMap) -> HeaderMap {
+    let named = named_by_connection(headers);
+    let mut kept = HeaderMap::with_capacity(headers.len());
+    for (name, value) in headers.iter().filter(|(name, _)| !named.contains(name)) {
+        kept.append(name.clone(), value.clone());
+    }
+    kept
 }
 
 /// What is about this connection to the backend (RFC 9110 §7.6.1 wants such fields named by `Connection`).
@@ -158,28 +183,14 @@ fn put_connection(out: &mut BytesMut, facts: &Forwarding<'_>) {
     }
 }
 
-/// `X-Forwarded-*`, `Forwarded`, `Via` and `X-Request-Id`.
-/// Of what the client sent, only what its own `Connection` does not name.
-fn put_forwarding(out: &mut BytesMut, headers: &HeaderMap, named: &[HeaderName], facts: &Forwarding<'_>) {
-    let kept;
-    let headers = if named.is_empty() {
-        headers
-    } else {
-        let passes = |name: &HeaderName| !named.contains(name);
-        kept = headers.iter().filter(|(name, _)| passes(name)).map(|(name, value)| (name.clone(), value.clone())).fold(
-            HeaderMap::new(),
-            |mut kept, (name, value)| {
-                kept.append(name, value);
-                kept
-            },
-        );
-        &kept
-    };
+/// `Via`, `X-Forwarded-*` and `Forwarded`, where there may be values to be kept or extended.
+#[cold]
+fn put_extended(out: &mut BytesMut, headers: &HeaderMap, facts: &Forwarding<'_>) {
     // RFC 9110 §7.6.3: appended to what earlier proxies wrote.
-    put_list(out, "via", headers, facts.via.as_bytes());
+    put_list(out, "via", headers, facts.via.text.as_bytes());
     if facts.trusted {
-        put_list(out, "x-forwarded-for", headers, facts.client.as_bytes());
         put_kept(out, "x-forwarded-proto", headers, b"http");
+        put_list(out, "x-forwarded-for", headers, facts.client.as_bytes());
         if facts.host_named || headers.contains_key("x-forwarded-host") {
             put_kept(out, "x-forwarded-host", headers, facts.host);
         }
@@ -189,33 +200,30 @@ fn put_forwarding(out: &mut BytesMut, headers: &HeaderMap, named: &[HeaderName],
             }
         }
     } else {
-        put_field(out, "x-forwarded-for", facts.client.as_bytes());
         put_field(out, "x-forwarded-proto", b"http");
+        put_field(out, "x-forwarded-for", facts.client.as_bytes());
         if facts.host_named {
             put_field(out, "x-forwarded-host", facts.host);
         }
     }
-    put_field(out, "x-request-id", facts.request_id);
 }
 
+/// A field behind another line, whose end it writes; its own is written by what follows.
 fn put_field(out: &mut BytesMut, name: &str, value: &[u8]) {
-    out.reserve(name.len() + value.len() + 4);
+    out.put_slice(b"\r\n");
     out.put_slice(name.as_bytes());
     out.put_slice(b": ");
     out.put_slice(value);
-    out.put_slice(b"\r\n");
 }
 
 /// What is there already, one value after the other, and ours at the end.
 fn put_list(out: &mut BytesMut, name: &str, headers: &HeaderMap, ours: &[u8]) {
-    out.put_slice(name.as_bytes());
-    out.put_slice(b": ");
+    put_field(out, name, b"");
     for value in headers.get_all(name) {
         out.put_slice(value.as_bytes());
         out.put_slice(b", ");
     }
     out.put_slice(ours);
-    out.put_slice(b"\r\n");
 }
 
 /// What is there already, else ours.
@@ -253,7 +261,7 @@ mod tests {
             client: "192.0.2.7",
             trusted,
             request_id: b"42",
-            via: "1.1 lb",
+            via: &Via::new("1.1 lb".to_owned()),
             framing,
             expects_continue: false,
             upgrade: None,
@@ -283,8 +291,8 @@ mod tests {
         );
         assert_eq!(
             text,
-            "GET /a?b HTTP/1.1\r\nhost: example.org\r\naccept: */*\r\nvia: 1.1 lb\r\nx-forwarded-for: 192.0.2.7\r\n\
-             x-forwarded-proto: http\r\nx-forwarded-host: example.org\r\nx-request-id: 42\r\n\r\n"
+            "GET /a?b HTTP/1.1\r\nhost: example.org\r\naccept: */*\r\nvia: 1.1 lb\r\nx-forwarded-proto: http\r\n\
+             x-forwarded-for: 192.0.2.7\r\nx-forwarded-host: example.org\r\nx-request-id: 42\r\n\r\n"
         );
     }
 

@@ -1,13 +1,16 @@
 //! The response head: read with httparse, judged by RFC 9112 §6, never guessed at.
 
 use std::mem::MaybeUninit;
+use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE};
+use http::header::{HeaderMap, HeaderValue};
 use http::{Method, StatusCode};
 
 use super::chunked::ChunkDecoder;
-use super::encode::{is_hop_by_hop, named_by_connection};
+use super::encode::{add_named, words};
+use super::fields::Class;
+use super::names::Names;
 
 /// A head larger than this is refused; NGINX's and HAProxy's buffers are 4 to 16 KiB.
 const MOST_HEAD_BYTES: usize = 64 * 1024;
@@ -18,6 +21,9 @@ const MOST_FIELDS: usize = 100;
 /// Longer bodies are refused: what fits a signed 64-bit offset, as in NGINX and HAProxy. RFC 9110 §8.6 asks to beware of
 /// overflow, here and in who reads the field after us.
 const MOST_LENGTH: u64 = i64::MAX as u64;
+
+/// Nearly every response has no more fields than this; their places need no allocation.
+const FEW_FIELDS: usize = 24;
 
 /// A final response head. Fields about the connection are gone; framing fields are judged.
 #[derive(Debug)]
@@ -41,6 +47,23 @@ pub(super) enum BodyFraming {
     Chunked(ChunkDecoder),
     /// At the close of the connection.
     Close,
+}
+
+/// Where a field's name and value lie in a head: from, to.
+#[derive(Clone, Copy, Default)]
+struct Place {
+    name: (u32, u32),
+    value: (u32, u32),
+}
+
+impl Place {
+    fn name(&self) -> Range<usize> {
+        self.name.0 as usize..self.name.1 as usize
+    }
+
+    fn value(&self) -> Range<usize> {
+        self.value.0 as usize..self.value.1 as usize
+    }
 }
 
 /// What has been read so far.
@@ -81,45 +104,55 @@ pub(super) fn parse(received: &mut BytesMut, method: &Method, offered: Option<&s
     let version = response.version;
     let status = response.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or("invalid status")?;
     // Where names and values lie, so that the values can share the buffer once it is split off.
-    let start = received.as_ptr() as usize;
-    let place = |bytes: &[u8]| {
-        let from = bytes.as_ptr() as usize - start;
-        from..from + bytes.len()
-    };
-    let mut places = [const { (0_u32, 0_u32, 0_u32, 0_u32) }; MOST_FIELDS];
     let count = response.headers.len();
-    for (slot, field) in places.iter_mut().zip(response.headers.iter()) {
-        let (name, value) = (place(field.name.as_bytes()), place(field.value));
-        *slot = (name.start as u32, name.end as u32, value.start as u32, value.end as u32);
+    let (mut few, mut many) = ([Place::default(); FEW_FIELDS], Vec::new());
+    let places = if count <= FEW_FIELDS {
+        &mut few[..count]
+    } else {
+        many.resize(count, Place::default());
+        &mut many[..]
+    };
+    let start = received.as_ptr() as usize;
+    for (place, field) in places.iter_mut().zip(response.headers.iter()) {
+        let (name, value) = (field.name.as_ptr() as usize - start, field.value.as_ptr() as usize - start);
+        let span = |from: usize, length: usize| (from as u32, (from + length) as u32);
+        *place = Place { name: span(name, field.name.len()), value: span(value, field.value.len()) };
     }
     let head = received.split_to(length).freeze();
-    if has_bare_lf(&head) {
+    if has_lone_lf(&head, places) {
         return Err("bare LF in the head");
     }
-    if status == StatusCode::SWITCHING_PROTOCOLS {
-        return switched(header_map(&head, &places[..count])?, version, offered).map(Parsed::Switched);
-    }
-    if status.is_informational() {
+    if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(Parsed::Interim(status));
     }
-    let headers = header_map(&head, &places[..count])?;
-    judge(status, version, headers, method).map(Parsed::Final)
+    let fields = Names::with(|names| read_fields(&head, places, names))?;
+    if status == StatusCode::SWITCHING_PROTOCOLS {
+        return switched(&head, places, fields, version, offered).map(Parsed::Switched);
+    }
+    judge(status, version, fields, method).map(Parsed::Final)
 }
 
 /// RFC 9110 §7.8 and §15.2.2: a 101 must name what it switches to, and that must have been offered.
-fn switched(mut headers: HeaderMap, version: Option<u8>, offered: Option<&str>) -> Result<ResponseHead, &'static str> {
+fn switched(
+    head: &Bytes,
+    places: &[Place],
+    fields: Fields,
+    version: Option<u8>,
+    offered: Option<&str>,
+) -> Result<ResponseHead, &'static str> {
     let Some(offered) = offered else { return Err("101 without an upgrade") };
-    let mut names = headers.get_all(UPGRADE).iter();
-    let matches = names.next().is_some_and(|name| name.as_bytes().eq_ignore_ascii_case(offered.as_bytes()));
+    let upgrades = places.iter().filter(|place| head[place.name()].eq_ignore_ascii_case(b"upgrade"));
+    let mut names = upgrades.map(|place| &head[place.value()]);
+    let matches = names.next().is_some_and(|name| name.eq_ignore_ascii_case(offered.as_bytes()));
     if !matches || names.next().is_some() || version != Some(1) {
         return Err("101 to another protocol than was offered");
     }
     // §15.2: it has no body, whatever it announces; what announces one means something else.
-    if headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING) {
+    if fields.length.is_some() || fields.chunked {
         return Err("101 with a body");
     }
-    strip(&mut headers);
     let status = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = fields.headers;
     Ok(ResponseHead { status, headers, framing: BodyFraming::None, keep_alive: false, old: false })
 }
 
@@ -128,27 +161,78 @@ pub(super) fn has_bare_lf(head: &[u8]) -> bool {
     head.iter().enumerate().any(|(at, byte)| *byte == b'\n' && (at == 0 || head[at - 1] != b'\r'))
 }
 
-fn header_map(head: &Bytes, places: &[(u32, u32, u32, u32)]) -> Result<HeaderMap, &'static str> {
-    let mut headers = HeaderMap::with_capacity(places.len() + 2);
-    for (name_start, name_end, value_start, value_end) in places {
-        let name = &head[*name_start as usize..*name_end as usize];
-        let name = HeaderName::from_bytes(name).map_err(|_| "invalid field name")?;
-        let value = head.slice(*value_start as usize..*value_end as usize);
+/// [`has_bare_lf`] for a head that httparse has read: LF can only be where it saw a line end, which is before each
+/// name and at the end of the head.
+fn has_lone_lf(head: &[u8], places: &[Place]) -> bool {
+    let begins_a_line = |place: &Place| head[..place.name.0 as usize].ends_with(b"\r\n");
+    !head.ends_with(b"\r\n\r\n") || !places.iter().all(begins_a_line)
+}
+
+/// What the fields say, read in one pass.
+struct Fields {
+    /// What is forwarded.
+    headers: HeaderMap,
+    length: Option<u64>,
+    chunked: bool,
+    /// The connection is closed after this response.
+    close: bool,
+}
+
+/// RFC 9110 §7.6.1: what is about the connection to the backend ends here.
+fn read_fields(head: &Bytes, places: &[Place], names: &mut Names) -> Result<Fields, &'static str> {
+    // Two more are ours.
+    let headers = HeaderMap::with_capacity(places.len() + 2);
+    let mut fields = Fields { headers, length: None, chunked: false, close: false };
+    let mut named = Vec::new();
+    for place in places {
+        let (name, class) = names.read(&head[place.name()]).ok_or("invalid field name")?;
+        let value = &head[place.value()];
+        match class {
+            Class::ContentLength if fields.length.is_some() => return Err("more than one Content-Length"),
+            Class::ContentLength => fields.length = Some(content_length(value)?),
+            // RFC 9112 §6.1: `chunked` alone is understood; no other coding was asked for (TE is not forwarded).
+            Class::TransferEncoding if fields.chunked || !value.eq_ignore_ascii_case(b"chunked") => {
+                return Err("Transfer-Encoding other than chunked");
+            }
+            Class::TransferEncoding => fields.chunked = true,
+            Class::Connection => {
+                fields.close |= words(value).any(|word| word.eq_ignore_ascii_case(b"close"));
+                add_named(value, &mut named);
+            }
+            _ => {}
+        }
         // RFC 9110 §5.5: CR, LF and NUL are invalid; this refuses other control characters too.
-        let value = HeaderValue::from_maybe_shared(value).map_err(|_| "invalid field value")?;
-        headers.append(name, value);
+        let value = HeaderValue::from_maybe_shared(head.slice(place.value())).map_err(|_| "invalid field value")?;
+        if !matches!(class, Class::Connection | Class::TransferEncoding | Class::HopByHop) {
+            fields.headers.append(name, value);
+        }
     }
-    Ok(headers)
+    if !named.is_empty() {
+        // Copied without them, since removing would change the order of the rest. Hardly a server does that.
+        let all = std::mem::take(&mut fields.headers);
+        for (name, value) in all.iter().filter(|(name, _)| !named.contains(name)) {
+            fields.headers.append(name.clone(), value.clone());
+        }
+    }
+    Ok(fields)
+}
+
+/// RFC 9110 §8.6 and RFC 9112 §6.3: digits; anything else is refused, also a list that repeats itself.
+fn content_length(digits: &[u8]) -> Result<u64, &'static str> {
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return Err("invalid Content-Length");
+    }
+    let number = digits.iter().try_fold(0_u64, |n, digit| n.checked_mul(10)?.checked_add(u64::from(digit - b'0')));
+    number.filter(|length| *length <= MOST_LENGTH).ok_or("Content-Length too large")
 }
 
 fn judge(
     status: StatusCode,
     version: Option<u8>,
-    mut headers: HeaderMap,
+    fields: Fields,
     method: &Method,
 ) -> Result<ResponseHead, &'static str> {
-    let length = content_length(&headers)?;
-    let chunked = is_chunked(&headers)?;
+    let Fields { headers, length, chunked, close } = fields;
     // RFC 9112 §6.1: Transfer-Encoding in an HTTP/1.0 message, or beside Content-Length, is faulty framing.
     if chunked && version != Some(1) {
         return Err("Transfer-Encoding in an HTTP/1.0 response");
@@ -170,59 +254,14 @@ fn judge(
         _ => false,
     };
     let delimited = !matches!(framing, BodyFraming::Close) && !announced;
-    let keep_alive = version == Some(1) && !says_close(&headers) && delimited;
-    strip(&mut headers);
+    let keep_alive = version == Some(1) && !close && delimited;
     Ok(ResponseHead { status, headers, framing, keep_alive, old: version != Some(1) })
-}
-
-/// RFC 9110 §8.6 and RFC 9112 §6.3: one field of digits; anything else is refused, also when it repeats itself.
-fn content_length(headers: &HeaderMap) -> Result<Option<u64>, &'static str> {
-    let mut values = headers.get_all(CONTENT_LENGTH).iter();
-    let Some(value) = values.next() else { return Ok(None) };
-    let digits = value.as_bytes();
-    if values.next().is_some() {
-        return Err("more than one Content-Length");
-    }
-    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
-        return Err("invalid Content-Length");
-    }
-    let number = digits.iter().try_fold(0_u64, |n, digit| n.checked_mul(10)?.checked_add(u64::from(digit - b'0')));
-    number.filter(|length| *length <= MOST_LENGTH).map(Some).ok_or("Content-Length too large")
-}
-
-/// RFC 9112 §6.1: `chunked` alone is understood; no other coding was asked for (TE is not forwarded).
-fn is_chunked(headers: &HeaderMap) -> Result<bool, &'static str> {
-    let mut values = headers.get_all(TRANSFER_ENCODING).iter();
-    let Some(value) = values.next() else { return Ok(false) };
-    if values.next().is_some() || !value.as_bytes().eq_ignore_ascii_case(b"chunked") {
-        return Err("Transfer-Encoding other than chunked");
-    }
-    Ok(true)
-}
-
-fn says_close(headers: &HeaderMap) -> bool {
-    let words = headers.get_all(CONNECTION).into_iter().flat_map(|value| value.as_bytes().split(|b| *b == b','));
-    words.into_iter().any(|word| word.trim_ascii().eq_ignore_ascii_case(b"close"))
-}
-
-/// RFC 9110 §7.6.1: what is about the connection to the backend ends here.
-fn strip(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
-        for name in named_by_connection(headers) {
-            headers.remove(name);
-        }
-    }
-    let ends_here: Vec<HeaderName> = headers.keys().filter(|name| is_hop_by_hop(name.as_str())).cloned().collect();
-    for name in ends_here {
-        // RFC 9110 §11.7.1: a challenge of the backend is for the client when no proxy in between answers it.
-        if name != http::header::PROXY_AUTHENTICATE {
-            headers.remove(name);
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn read(text: &str, method: &Method) -> Result<Parsed, &'static str> {
@@ -278,6 +317,24 @@ mod tests {
         assert!(read("HTTP/1.1 099 Odd\r\n\r\n", &Method::GET).is_err());
         assert!(read("SSH-2.0-OpenSSH\r\n\r\n", &Method::GET).is_err());
         assert!(read(&format!("HTTP/1.1 200 OK\r\nA: {}", "x".repeat(70_000)), &Method::GET).is_err());
+    }
+
+    proptest! {
+        /// A quick look at the places where httparse saw line ends finds every lone LF that a look at all bytes finds.
+        #[test]
+        fn no_lone_lf_is_missed(
+            reason in " ?[ a-z\t]{0,4}",
+            lines in prop::collection::vec("[a-z]{1,3}:[ \t]?[a-z ]{0,3}[ \t\r]{0,2}\r?\n", 0..5),
+            ends in ["\r?\n", "\r?\n"],
+        ) {
+            let text = format!("HTTP/1.1 200{reason}{}{}{}", ends[0], lines.concat(), ends[1]);
+            let result = read(&text, &Method::GET);
+            if has_bare_lf(text.as_bytes()) {
+                prop_assert!(result.is_err(), "{:?}", text);
+            } else if let Err(why) = result {
+                prop_assert_eq!(why, "malformed head", "{:?}", text);
+            }
+        }
     }
 
     #[test]

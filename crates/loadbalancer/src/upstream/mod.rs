@@ -13,7 +13,9 @@ mod chunked;
 mod connection;
 mod encode;
 mod exchange;
+mod fields;
 mod head;
+mod names;
 #[cfg(test)]
 mod reference;
 mod send;
@@ -24,7 +26,7 @@ use lb_core::metrics::FailureKind;
 
 pub(crate) use cache::ConnCache;
 pub(crate) use connection::{UpstreamConn, connect};
-pub(crate) use encode::{Forwarding, Framing, is_hop_by_hop, write_head};
+pub(crate) use encode::{Forwarding, Framing, Via, write_head};
 pub(crate) use exchange::{Answer, Exchange, Progress};
 pub(crate) use send::{Outgoing, RequestBody};
 

@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::LazyLock;
 use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
@@ -19,8 +20,11 @@ use tokio::net::{TcpListener, TcpStream};
 use super::Message;
 use super::memory::Wire;
 use crate::upstream::{
-    Exchange, ExchangeError, Forwarding, Framing, Outgoing, Progress, RequestBody, UpstreamConn, connect, write_head,
+    Exchange, ExchangeError, Forwarding, Framing, Outgoing, Progress, RequestBody, UpstreamConn, Via, connect,
+    write_head,
 };
+
+static VIA: LazyLock<Via> = LazyLock::new(|| Via::new("1.1 lb".to_owned()));
 
 /// What the head says besides the client's own fields.
 pub(super) fn facts(framing: Framing) -> Forwarding<'static> {
@@ -30,7 +34,7 @@ pub(super) fn facts(framing: Framing) -> Forwarding<'static> {
         client: "192.0.2.7",
         trusted: false,
         request_id: b"42",
-        via: "1.1 lb",
+        via: &VIA,
         framing,
         expects_continue: false,
         upgrade: None,

@@ -16,7 +16,8 @@ use bytes::BytesMut;
 use http::{HeaderMap, Method};
 
 use super::body::Piece;
-use super::encode::{is_hop_by_hop, named_by_connection};
+use super::encode::named_by_connection;
+use super::fields::is_hop_by_hop;
 use super::head::{BodyFraming, Parsed, parse};
 use memory::{hyper_reads_response, hyper_serves};
 
