@@ -188,6 +188,35 @@ async fn a_chunked_response_that_is_not_valid_never_looks_complete() {
     }
 }
 
+/// RFC 9112 §7.1, §8 (items 27, 31)
+#[tokio::test]
+async fn a_chunked_request_that_goes_wrong_behind_the_answers_head_cuts_both_sides() {
+    let (gone, mut left) = tokio::sync::mpsc::unbounded_channel();
+    let origin = Origin::start(move |seen, stream| {
+        let gone = gone.clone();
+        async move {
+            let mut wire = Wire::resume(stream, seen.rest);
+            wire.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nstart\r\n").await.ok()?;
+            let _ = gone.send(wire.rest_of(seen.head, false).await);
+            wire.send("3\r\nend\r\n0\r\n\r\n").await.ok()?;
+            None
+        }
+    })
+    .await;
+    let balancer = before(&origin, &[]).await;
+    for wrong in ["zz\r\n", "5\r\nhello\n", "+1\r\na\r\n0\r\n\r\n"] {
+        let mut client = Wire::connect(balancer.port()).await;
+        client.send(format!("{HEAD}5\r\nhello\r\n")).await.unwrap();
+        let head = client.head().await.expect("the head comes before the request's end");
+        client.send(format!("{wrong}{BEHIND}")).await.unwrap();
+        let answer = client.rest_of(head, false).await;
+        assert_eq!((answer.status(), answer.end), (200, End::Cut), "{wrong:?}: {}", answer.text());
+        let (more, _) = client.until_closed().await;
+        assert!(more.is_empty(), "{wrong:?}: an answer inside an answer: {:?}", String::from_utf8_lossy(&more));
+        assert_eq!(left.recv().await.expect("the backend was left").end, End::Cut, "{wrong:?}");
+    }
+}
+
 /// A chunked body that is not valid: 400 and a close, nothing behind it is looked at, and no backend sees its end.
 async fn breaks(rig: &Rig, body: &str) {
     let mut client = rig.connect().await;
