@@ -32,6 +32,8 @@ pub(crate) const DENY: Need = Need::CargoTool { program: "cargo-deny", krate: "c
 pub(crate) const BROWSER: Need =
     Need::System { programs: &["chromium", "chromium-browser", "google-chrome"], packages: &["chromium"] };
 pub(crate) const CHROMEDRIVER: Need = Need::System { programs: &["chromedriver"], packages: &["chromium-driver"] };
+pub(crate) const VALGRIND: Need = Need::System { programs: &["valgrind"], packages: &["valgrind"] };
+pub(crate) const STRACE: Need = Need::System { programs: &["strace"], packages: &["strace"] };
 pub(crate) const SYSTEMD: Need = Need::System { programs: &["systemd-analyze"], packages: &["systemd"] };
 
 /// Packages of which Debian starts a service, and its name.

@@ -6,7 +6,7 @@ use crate::system::{self, Need};
 use crate::workspace::{Workspace, cargo};
 use crate::{Error, say};
 
-use super::{layers, sizes};
+use super::{gates, layers, sizes};
 
 /// One thing that must be true.
 pub(crate) struct Step {
@@ -25,6 +25,12 @@ pub(crate) const STEPS: &[Step] = &[
     Step { name: "docs", what: "documentation builds without a warning", needs: &[], run: docs },
     Step { name: "build", what: "the programs build in release", needs: &[], run: build },
     Step { name: "unit", what: "unit, property and documentation tests", needs: &[system::NEXTEST], run: unit },
+    Step {
+        name: "gates",
+        what: "a request costs no more than its bounds, counted",
+        needs: &[system::VALGRIND, system::STRACE],
+        run: gates::check,
+    },
     Step {
         name: "e2e",
         what: "end-to-end and browser tests against the release programs",

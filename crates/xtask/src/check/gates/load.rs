@@ -1,0 +1,89 @@
+//! The requests that are counted. No more than needed to be answered in order: what is measured is the other side.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::thread;
+use std::time::Duration;
+
+use crate::Error;
+
+/// As load generators send them.
+pub(super) const PLAIN: &str = "GET / HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n\r\n";
+
+/// As a browser sends them, with the cookies of a shop.
+pub(super) const BROWSER: &str = "GET /products/garden?page=2&sort=price HTTP/1.1\r\nHost: shop.example.org\r\n\
+    Connection: keep-alive\r\nCache-Control: max-age=0\r\n\
+    sec-ch-ua: \"Chromium\";v=\"139\", \"Not;A=Brand\";v=\"99\"\r\nsec-ch-ua-mobile: ?0\r\nsec-ch-ua-platform: \"Linux\"\r\n\
+    Upgrade-Insecure-Requests: 1\r\n\
+    User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/139.0.0.0 Safari/537.36\r\n\
+    Accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8\r\n\
+    Sec-Fetch-Site: same-origin\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-User: ?1\r\nSec-Fetch-Dest: document\r\n\
+    Referer: https://shop.example.org/products/garden\r\nAccept-Encoding: gzip, deflate, br, zstd\r\n\
+    Accept-Language: en-GB,en;q=0.9,de;q=0.8\r\n\
+    Cookie: session=6f1c2a9be07d4c53a1f0c8d2b7e94a36; cart=3; theme=dark; consent=necessary%2Cstatistics\r\n\r\n";
+
+/// A machine under load answers late; one that does not answer at all must not hold the command up.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// `requests` in turn on one connection.
+pub(super) fn on_one_connection(port: u16, request: &str, requests: usize) -> Result<(), Error> {
+    converse(port, request, requests).map_err(|e| Error::Failed(format!("a request was not answered: {e}")))
+}
+
+/// `each` in turn on each of `connections`, all at the same time.
+pub(super) fn on_many_connections(port: u16, connections: usize, each: usize) -> Result<(), Error> {
+    let clients: Vec<_> =
+        (0..connections).map(|_| thread::spawn(move || on_one_connection(port, PLAIN, each))).collect();
+    for client in clients {
+        client.join().map_err(|_| Error::Failed("a client panicked".to_owned()))??;
+    }
+    Ok(())
+}
+
+fn converse(port: u16, request: &str, requests: usize) -> std::io::Result<()> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut buffer = [0; 16 * 1024];
+    for _ in 0..requests {
+        stream.write_all(request.as_bytes())?;
+        let mut filled = 0;
+        while !is_whole(&buffer[..filled])? {
+            let read = stream.read(&mut buffer[filled..])?;
+            if read == 0 {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
+            filled += read;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a whole good answer is there.
+fn is_whole(bytes: &[u8]) -> std::io::Result<bool> {
+    let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else { return Ok(false) };
+    let head = String::from_utf8_lossy(&bytes[..end]).to_ascii_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse::<usize>().ok());
+    match length {
+        Some(length) if head.starts_with("http/1.1 200 ") => Ok(bytes.len() >= end + 4 + length),
+        _ => Err(std::io::Error::other(format!("not the answer that was expected: {head}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_whole_with_its_body_and_must_be_good() {
+        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
+        for cut in 0..answer.len() {
+            assert!(!is_whole(&answer[..cut]).unwrap());
+        }
+        assert!(is_whole(answer).unwrap());
+        assert!(is_whole(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n").is_err());
+        for request in [PLAIN, BROWSER] {
+            assert!(request.ends_with("\r\n\r\n") && request.lines().all(|line| !line.starts_with(' ')));
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! `gates`: what a request costs, counted instead of timed, against committed bounds. Timing on a shared machine tells a
+//! slow commit from a fast one only when the difference is large; counts tell it to the instruction, on any machine.
+//!
+//! Measured on the release binary as it is shipped, with one worker: instructions and heap allocations by valgrind's
+//! callgrind, system calls by strace. Of runs that differ only in the number of requests the difference is taken, so
+//! start and end do not count. The bounds are in [`BOUNDS`].
+
+mod callgrind;
+mod load;
+mod strace;
+mod subject;
+
+use std::path::Path;
+
+use crate::workspace::Workspace;
+use crate::{Error, say};
+
+use callgrind::Profile;
+use load::{BROWSER, PLAIN};
+use subject::{Backends, Subject, Under};
+
+/// What is measured, and the most that it may be. Measured on x86-64 with some 15 % of room, because the C library picks
+/// other copying routines on other processors. A change that needs more raises the bound in the same commit, and says why.
+const BOUNDS: &[Bound] = &[
+    Bound { what: PICK, most: 35.0, unit: "instructions" },
+    Bound { what: RECORD, most: 40.0, unit: "instructions" },
+    Bound { what: HEAD_PLAIN, most: 1050.0, unit: "instructions" },
+    Bound { what: HEAD_BROWSER, most: 5700.0, unit: "instructions" },
+    Bound { what: REQUEST, most: 24_300.0, unit: "instructions" },
+    Bound { what: ALLOCATIONS, most: 5.1, unit: "allocations" },
+    // The promise: none, ever.
+    Bound { what: PICK_ALLOCATIONS, most: 0.0, unit: "allocations" },
+    // Request and response are each read once and written once; the rest is a connection's start and end.
+    Bound { what: SYSTEM_CALLS, most: 4.02, unit: "calls" },
+    // Under load many connections are ready at each look; one look per event would be 2.
+    Bound { what: EVENT_WAITS, most: 0.3, unit: "calls" },
+];
+
+const PICK: &str = "a round-robin pick";
+const RECORD: &str = "a histogram record";
+const HEAD_PLAIN: &str = "writing a load generator's head";
+const HEAD_BROWSER: &str = "writing a browser's head";
+const REQUEST: &str = "a keep-alive request in all, user code";
+const ALLOCATIONS: &str = "heap allocations per keep-alive request";
+const PICK_ALLOCATIONS: &str = "heap allocations in a pick";
+const SYSTEM_CALLS: &str = "reads and writes per request, 64 connections";
+const EVENT_WAITS: &str = "waits for events per request, 64 connections";
+
+/// How the functions are called in the profile.
+const PICK_FUNCTION: &str = "<lb_core::policy::round_robin::RoundRobin as lb_core::policy::Policy>::pick";
+const RECORD_FUNCTION: &str = "lb_core::metrics::histogram::Histogram::record";
+const HEAD_FUNCTION: &str = "loadbalancer::upstream::encode::write_head";
+
+/// Requests of the shorter and the longer run on one connection.
+const FEW: usize = 1_000;
+const MANY: usize = 2_000;
+
+/// Connections under load, and what each sends in the shorter and the longer run.
+const CONNECTIONS: usize = 64;
+const FEW_EACH: usize = 50;
+const MANY_EACH: usize = 300;
+
+struct Bound {
+    what: &'static str,
+    most: f64,
+    unit: &'static str,
+}
+
+/// # Errors
+/// When something costs more than its bound, or cannot be measured.
+pub(crate) fn check(workspace: &Workspace) -> Result<(), Error> {
+    let scratch = workspace.target.join("gates");
+    std::fs::create_dir_all(&scratch).map_err(|e| Error::Failed(format!("{}: {e}", scratch.display())))?;
+    let release = workspace.release();
+    let backends = Backends::start(&release)?;
+    let mut measured = instructions(&release, &scratch, &backends)?;
+    measured.extend(system_calls(&release, &scratch, &backends)?);
+    verdict(&measured, &scratch)
+}
+
+type Measured = Vec<(&'static str, f64)>;
+
+fn instructions(release: &Path, scratch: &Path, backends: &Backends) -> Result<Measured, Error> {
+    let profile = |name: &str, request: &str, requests: usize| -> Result<Profile, Error> {
+        let out = scratch.join(name);
+        callgrind::forget(&out)?;
+        let subject = Subject::start(release, backends, &Under::Callgrind(&out))?;
+        load::on_one_connection(subject.port, request, requests)?;
+        subject.end()?;
+        callgrind::read_worker(&out, HEAD_FUNCTION)
+    };
+    let few = profile("few", PLAIN, FEW)?;
+    let many = profile("many", PLAIN, MANY)?;
+    let browser = profile("browser", BROWSER, FEW)?;
+    let per_request = |few: u64, many: u64| many.saturating_sub(few) as f64 / (MANY - FEW) as f64;
+    Ok(vec![
+        (PICK, many.per_call(PICK_FUNCTION)?),
+        (RECORD, many.per_call(RECORD_FUNCTION)?),
+        (HEAD_PLAIN, many.per_call(HEAD_FUNCTION)?),
+        (HEAD_BROWSER, browser.per_call(HEAD_FUNCTION)?),
+        (REQUEST, per_request(few.total, many.total)),
+        (ALLOCATIONS, per_request(few.allocations()?, many.allocations()?)),
+        (PICK_ALLOCATIONS, many.allocations_below(PICK_FUNCTION) as f64),
+    ])
+}
+
+fn system_calls(release: &Path, scratch: &Path, backends: &Backends) -> Result<Measured, Error> {
+    let count = |name: &str, each: usize| -> Result<strace::Calls, Error> {
+        let out = scratch.join(name);
+        let subject = Subject::start(release, backends, &Under::Strace(&out))?;
+        load::on_many_connections(subject.port, CONNECTIONS, each)?;
+        subject.end()?;
+        strace::read(&out)
+    };
+    let few = count("calls-few", FEW_EACH)?;
+    let many = count("calls-many", MANY_EACH)?;
+    let requests = ((MANY_EACH - FEW_EACH) * CONNECTIONS) as f64;
+    let per_request = |few: u64, many: u64| many.saturating_sub(few) as f64 / requests;
+    Ok(vec![
+        (SYSTEM_CALLS, per_request(few.transfers(), many.transfers())),
+        (EVENT_WAITS, per_request(few.waits(), many.waits())),
+    ])
+}
+
+fn verdict(measured: &Measured, scratch: &Path) -> Result<(), Error> {
+    let mut exceeded = Vec::new();
+    for bound in BOUNDS {
+        let Some((_, found)) = measured.iter().find(|(what, _)| *what == bound.what) else {
+            exceeded.push(format!("{}: not measured", bound.what));
+            continue;
+        };
+        let line = format!("{}: {found:.2} {}, at most {}", bound.what, bound.unit, bound.most);
+        say(&format!("  {line}"));
+        if *found > bound.most {
+            exceeded.push(line);
+        }
+    }
+    if exceeded.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Failed(format!(
+        "costs more than its bound:\n    {}\n  `callgrind_annotate --inclusive=yes {}/many-0*` shows where instructions go, \
+         and {}/calls-many which system calls there are. If it is worth it, raise the bound in {} in the same commit, \
+         with the figures before and after",
+        exceeded.join("\n    "),
+        scratch.display(),
+        scratch.display(),
+        file!()
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bound_that_is_exceeded_or_not_measured_fails_with_figures_and_advice() {
+        let within: Measured = BOUNDS.iter().map(|bound| (bound.what, bound.most)).collect();
+        assert!(verdict(&within, Path::new("out")).is_ok());
+        for (at, bound) in BOUNDS.iter().enumerate() {
+            let mut more = within.clone();
+            more[at].1 += 0.01;
+            let text = verdict(&more, Path::new("out")).unwrap_err().to_string();
+            let expected = format!("{}: {:.2} {}, at most {}", bound.what, bound.most + 0.01, bound.unit, bound.most);
+            assert!(text.contains(&expected) && text.contains("raise the bound"), "{text}");
+            more.remove(at);
+            assert!(verdict(&more, Path::new("out")).unwrap_err().to_string().contains("not measured"));
+        }
+    }
+}
