@@ -87,6 +87,7 @@ pub(super) const NO_HEAD: &[(&[u8], &str)] = &[
     (b"\r\nHTTP/1.1 200 OK\r\n\r\n", "empty line"),
     (b"\nHTTP/1.1 200 OK\r\n\r\n", "empty line"),
     (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", "101"),
+    (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n\x81\0", "101"),
     // What follows an interim response, which has no body whatever it says (§6.3, rule 1).
     (b"HTTP/1.1 100 Continue\r\nContent-Length: 5\r\n\r\nhelloHTTP/1.1 200 OK\r\n\r\n", "malformed"),
     (b"HTTP/1.1 100 Continue\r\n\r\n", "closed"),

@@ -69,6 +69,7 @@ const WORDS: &[&[u8]] = &[
     b"close",
     b"keep-alive",
     b"Upgrade: h2c\r\n",
+    b"Upgrade: websocket\r\n",
     b"Trailer: X\r\n",
     b"X: y\r\n",
     b"X:\r\n",

@@ -49,6 +49,11 @@ pub(super) enum Verdict {
 /// Reads a response with our codec, fed with one piece after the other; `closed` when the connection closes behind
 /// the last one.
 pub(super) fn ours(pieces: &[&[u8]], method: &Method, closed: bool) -> Verdict {
+    ours_offering(pieces, method, None, closed)
+}
+
+/// As [`ours`], to a request that offered to switch to a protocol. A switch counts as a whole message.
+pub(super) fn ours_offering(pieces: &[&[u8]], method: &Method, offered: Option<&str>, closed: bool) -> Verdict {
     let mut received = BytesMut::new();
     let mut head = None;
     let mut body = Vec::new();
@@ -57,11 +62,10 @@ pub(super) fn ours(pieces: &[&[u8]], method: &Method, closed: bool) -> Verdict {
         assert!(received.len() <= MOST_KEPT_BACK, "{} bytes are kept back", received.len());
         received.extend_from_slice(piece);
         while head.is_none() && !received.is_empty() {
-            match parse(&mut received, method, None) {
+            match parse(&mut received, method, offered) {
                 Ok(Parsed::Partial) => break,
                 Ok(Parsed::Interim(_)) => {}
-                Ok(Parsed::Switched(_)) => unreachable!("nothing was offered"),
-                Ok(Parsed::Final(found)) => head = Some(found),
+                Ok(Parsed::Switched(found) | Parsed::Final(found)) => head = Some(found),
                 Err(why) => return Verdict::Broken(None, why),
             }
         }
@@ -111,11 +115,10 @@ pub(super) fn end_to_end(headers: &HeaderMap) -> HeaderMap {
 /// message, hyper understands the same one, with the same end.
 pub(super) fn check_response(bytes: &[u8], cuts: &[usize], method: &Method) -> Verdict {
     let verdict = ours(&[bytes], method, true);
-    match (ours(&split(bytes, cuts), method, true), &verdict) {
-        // Which of two faults is met first may depend on the pieces.
-        (Verdict::Broken(in_pieces, _), Verdict::Broken(at_once, _)) => assert_eq!(&in_pieces, at_once, "{cuts:?}"),
-        (in_pieces, at_once) => assert_eq!(&in_pieces, at_once, "in pieces cut at {cuts:?}"),
-    }
+    let pieces = split(bytes, cuts);
+    same_verdict(&ours(&pieces, method, true), &verdict);
+    let offered = Some("websocket");
+    same_verdict(&ours_offering(&pieces, method, offered, true), &ours_offering(&[bytes], method, offered, true));
     match &verdict {
         Verdict::Waiting => unreachable!("the connection is closed"),
         Verdict::Broken(None, _) => {}
@@ -161,6 +164,14 @@ fn check_whole(whole: &[u8], message: &Message, method: &Method) {
     let short = &whole[..whole.len() - 1];
     assert_eq!(ours(&[short], method, false), Verdict::Waiting);
     assert!(!matches!(hyper_reads_response(short, method, false), Verdict::Whole(..)), "hyper was through earlier");
+}
+
+/// Which of two faults is met first may depend on the pieces.
+fn same_verdict(in_pieces: &Verdict, at_once: &Verdict) {
+    match (in_pieces, at_once) {
+        (Verdict::Broken(in_pieces, _), Verdict::Broken(at_once, _)) => assert_eq!(in_pieces, at_once),
+        (in_pieces, at_once) => assert_eq!(in_pieces, at_once),
+    }
 }
 
 fn same_head(ours: (u16, &HeaderMap), theirs: (u16, &HeaderMap)) {
