@@ -14,12 +14,12 @@ pub fn is_to_itself(connection: &TcpStream) -> bool {
     matches!((connection.local_addr(), connection.peer_addr()), (Ok(local), Ok(peer)) if local == peer)
 }
 
-/// Opens a TCP connection to the first of `addresses` that takes one, within `limit` shared between all of them, and closes it.
-/// Returns the outcome, and which address it was.
+/// Opens a TCP connection to the first of `addresses` that takes one, within `limit` shared between all of them, sends
+/// `greeting` and closes it. Returns the outcome, and which address it was.
 ///
 /// # Cancel safety
 /// Dropping the future closes the attempt.
-pub async fn tcp(addresses: &[SocketAddr], limit: Duration) -> (Outcome, Option<SocketAddr>) {
+pub async fn tcp(addresses: &[SocketAddr], limit: Duration, greeting: &[u8]) -> (Outcome, Option<SocketAddr>) {
     let started = Instant::now();
     let mut failure = None;
     for (tried, address) in addresses.iter().enumerate() {
@@ -29,7 +29,11 @@ pub async fn tcp(addresses: &[SocketAddr], limit: Duration) -> (Outcome, Option<
             Ok(Ok(connection)) if is_to_itself(&connection) => {
                 failure = Some(Failure::of_connect(&std::io::ErrorKind::ConnectionRefused.into()));
             }
-            Ok(Ok(_connection)) => return (Outcome::Passed(started.elapsed()), Some(*address)),
+            Ok(Ok(connection)) => {
+                // A new socket's buffer takes it at once. What the other side does with it is no part of the check.
+                let _ = connection.try_write(greeting);
+                return (Outcome::Passed(started.elapsed()), Some(*address));
+            }
             Ok(Err(error)) if is_our_own(&error) => return (Outcome::NotTried(error.to_string()), None),
             Ok(Err(error)) => failure = Some(Failure::of_connect(&error)),
             Err(_) => failure = Some(Failure::connect_timeout(share)),

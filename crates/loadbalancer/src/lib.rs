@@ -16,11 +16,13 @@ pub mod config;
 mod conn;
 mod control;
 mod deadline;
+pub mod descriptors;
 mod door;
 mod listen;
 pub mod logging;
 mod notify;
 mod proxy;
+mod proxy_protocol;
 mod runtime;
 mod shutdown;
 mod tunnels;
@@ -145,7 +147,8 @@ pub async fn run(config: Config, mut signals: Signals) -> Result<Ended, RunError
 
     let (drain, check_timeout) = (config.timeouts.drain, config.health.timeout);
     let (live_failures, failures) = mpsc::channel(LIVE_FAILURES);
-    let shared = Shared::new(config, live_failures, log);
+    let most_connections = descriptors::share_out(descriptors::limit(), &config);
+    let shared = Shared::new(config, most_connections, live_failures, log);
     let (control, mut control_task) = control::start(Arc::clone(&shared), failures, reachable(address).to_string());
     let (phase_tx, phase) = watch::channel(Phase::Serving);
     let admin = Admin::new(Arc::clone(&shared), control.clone(), Arc::clone(&token), phase.clone());

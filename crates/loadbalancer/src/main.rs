@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use loadbalancer::config::{self, Command};
-use loadbalancer::{Ended, Signals, logging, run};
+use loadbalancer::{Ended, Signals, descriptors, logging, run};
 
 /// Assumed in every figure of the benchmarks: the system's allocator costs about a microsecond per request more.
 /// Built without huge pages: at rest they are 10 of 15 MiB.
@@ -40,7 +40,7 @@ fn main() -> ExitCode {
         }
     };
     let _written_out = logging::init(&config.log);
-    more_descriptors();
+    descriptors::raise();
     let runtime =
         match tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(LOOK_UPS).build() {
             Ok(runtime) => runtime,
@@ -56,17 +56,6 @@ fn main() -> ExitCode {
         Ok(Ended::Drained | Ended::Cut(0)) => ExitCode::SUCCESS,
         Ok(Ended::Cut(_)) => ExitCode::FAILURE,
         Err(error) => fail(&error.to_string(), error.exit_code()),
-    }
-}
-
-/// A proxied connection takes two descriptors, and the usual soft limit of 1024 is for programs that use select(2).
-/// Where the service manager has set the limit, it stays as it is.
-fn more_descriptors() {
-    if let Ok((soft, hard)) = rlimit::Resource::NOFILE.get()
-        && soft < hard
-        && let Err(error) = rlimit::Resource::NOFILE.set(hard, hard)
-    {
-        tracing::debug!(%error, soft, hard, "the limit of descriptors cannot be raised");
     }
 }
 

@@ -135,9 +135,9 @@ async fn until(phase: &mut watch::Receiver<Phase>, at_least: Phase) {
 
 /// Serves connections that other workers accepted.
 async fn take_over(worker: Rc<Worker>, mut handed: mpsc::Receiver<Handed>) {
-    while let Some((stream, peer)) = handed.recv().await {
+    while let Some((stream, peer, place)) = handed.recv().await {
         match TcpStream::from_std(stream) {
-            Ok(stream) => listen::spawn(&worker, stream, peer),
+            Ok(stream) => listen::spawn(&worker, stream, peer, place),
             Err(error) => tracing::warn!(%error, "connection lost while taking it over"),
         }
     }

@@ -23,6 +23,7 @@ use crate::access;
 use crate::clock::{Clock, Tick};
 use crate::config::Config;
 use crate::deadline::{Deadline, Sweep};
+use crate::listen::Admission;
 use crate::tunnels::Tunnels;
 use crate::upstream::{ConnCache, UpstreamConn, Via};
 
@@ -52,6 +53,7 @@ pub(crate) struct Shared {
     pub tunnels: Tunnels,
     /// The way to the access log's writer; `None` when it is off.
     pub access: Option<access::Log>,
+    pub admission: Arc<Admission>,
     /// `Via`, made once: as a field for responses, as text for requests.
     pub via: HeaderValue,
     pub via_text: Via,
@@ -112,6 +114,7 @@ impl Shared {
     /// The state before the control task has published a first snapshot.
     pub(crate) fn new(
         config: Config,
+        most_connections: usize,
         live_failures: mpsc::Sender<LiveFailure>,
         access: Option<access::Log>,
     ) -> Arc<Self> {
@@ -124,6 +127,7 @@ impl Shared {
             snapshot: ArcSwap::default(),
             generation: AtomicU64::new(0),
             live_failures,
+            admission: Admission::new(most_connections, config.admission.connections_per_client),
             workers: (0..config.workers).map(|_| CachePadded::default()).collect(),
             tunnels: Tunnels::default(),
             access,
@@ -256,6 +260,11 @@ impl Worker {
         drop(known);
         drop(former);
         self.view.replace(Rc::new(View { snapshot, pools }));
+    }
+
+    /// Closes all idle connections to backends, for want of descriptors. Returns how many.
+    pub(crate) fn close_idle(&self) -> usize {
+        self.view().pools.iter().flatten().map(|local| local.idle.clear()).sum()
     }
 
     /// What the sweep does: deadlines, idle connections to backends, lines of the access log, a sign of life.

@@ -1,6 +1,6 @@
 //! One request's line to be, from its arrival to the end of its response.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use super::address::forwarded_for;
 use super::line::{Ended, Facts, Head};
 use crate::clock::Tick;
 use crate::conn::Client;
+use crate::listen::Peer;
 use crate::worker::Worker;
 
 /// What will be a line. Empty when the access log is off. Its drop writes the line; until something else is said, that
@@ -31,7 +32,13 @@ impl Entry {
     pub(crate) fn begin(client: &Client, head: &Parts, arrived: Tick) -> Self {
         let Some(lines) = &client.worker.access else { return Self::default() };
         let mut facts = lines.facts();
-        let address;
+        let (socket, address);
+        let peer_text = if client.peer.socket == client.peer.client {
+            &client.address_text
+        } else {
+            socket = client.peer.socket.ip().to_canonical().to_string();
+            &socket
+        };
         let client_text = match effective(client, head) {
             Some(behind) => {
                 address = behind.to_string();
@@ -41,7 +48,7 @@ impl Entry {
         };
         let host = head.uri.authority().map(|authority| authority.as_str().as_bytes());
         let head = Head {
-            peer: (&client.address_text, client.peer.port()),
+            peer: (peer_text, client.peer.socket.port()),
             client: client_text.as_bytes(),
             method: head.method.as_str().as_bytes(),
             target: target(head).as_bytes(),
@@ -147,11 +154,12 @@ impl Drop for Entry {
 
 /// A line for what came from `peer` and was turned away before it was a request that could be read: it has a status
 /// and a reason, and nothing else is known of it.
-pub(crate) fn rejected(worker: &Worker, peer: SocketAddr, status: u16, reason: &'static str) {
+pub(crate) fn rejected(worker: &Worker, peer: &Peer, status: u16, reason: &'static str) {
     let Some(lines) = &worker.access else { return };
     let mut facts = lines.facts();
-    let address = peer.ip().to_canonical().to_string();
-    let (peer, client) = ((&*address, peer.port()), address.as_bytes());
+    let text = |address: std::net::SocketAddr| address.ip().to_canonical().to_string();
+    let (socket, address) = (text(peer.socket), text(peer.client));
+    let (peer, client) = ((&*socket, peer.socket.port()), address.as_bytes());
     Head { peer, client, method: b"", target: b"", host: b"", version: "" }.put(&mut facts.head);
     facts.status = status;
     facts.reason = reason;

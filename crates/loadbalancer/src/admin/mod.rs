@@ -34,6 +34,9 @@ pub(crate) use token::Token;
 /// flood can take in memory and descriptors.
 const MOST_CONNECTIONS: usize = 256;
 
+/// What is set aside for this listener: its connections, and files that are read for an answer.
+pub(crate) const MOST_DESCRIPTORS: usize = MOST_CONNECTIONS + 16;
+
 /// Streams at a time; each holds a connection for as long as its reader likes.
 const MOST_STREAMS: usize = 64;
 

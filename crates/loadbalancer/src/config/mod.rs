@@ -32,6 +32,9 @@ pub struct Config {
     pub workers: usize,
     /// Peers whose forwarding headers are kept.
     pub trusted_proxies: Vec<IpNet>,
+    /// Peers that must begin a connection with a PROXY protocol header.
+    pub proxy_protocol_from: Vec<IpNet>,
+    pub admission: AdmissionConfig,
     /// Pseudonym in `Via`, which tells this process from others.
     pub via: String,
     /// Protocols that may be switched to.
@@ -88,6 +91,22 @@ pub struct Limits {
     pub min_body_rate: u64,
 }
 
+/// How many client connections are taken in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AdmissionConfig {
+    /// All workers together; `None` is what the limit of descriptors carries.
+    pub connections: Option<usize>,
+    /// Of one client address; `None` is no limit.
+    pub connections_per_client: Option<u32>,
+}
+
+/// A version of the PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyVersion {
+    V1,
+    V2,
+}
+
 /// How often a request may be tried again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryConfig {
@@ -104,6 +123,8 @@ pub struct UpstreamConfig {
     pub max_idle: usize,
     pub idle_timeout: Duration,
     pub refresh: Duration,
+    /// With which version of the PROXY protocol a connection begins, if any.
+    pub proxy_protocol: Option<ProxyVersion>,
 }
 
 /// The admin API's listener.

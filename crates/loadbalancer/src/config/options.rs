@@ -91,6 +91,9 @@ pub(crate) static OPTIONS: &[Opt] = &[
     option!("Listening", "proxy.trusted_proxies", Some("trusted-proxy"), Some("LB_TRUSTED_PROXIES"), Kind::Networks, "",
         "Networks whose X-Forwarded-* and X-Request-Id are kept and extended; others' are replaced",
         "a client must not be able to choose the address it is logged with"),
+    option!("Listening", "proxy.proxy_protocol_from", Some("proxy-protocol-from"), Some("LB_PROXY_PROTOCOL_FROM"), Kind::Networks, "",
+        "Networks whose connections must begin with a PROXY protocol header (v1 or v2) that names the client",
+        "whoever may send one chooses the address it is known by"),
     option!("Listening", "proxy.via", None, None, Kind::Token, "",
         "Name in the Via header; a request that carries it already is refused as a loop (508)",
         "loadbalancer-XXXXXXXX, made at each start: it tells this process from all others without naming the host"),
@@ -102,6 +105,13 @@ pub(crate) static OPTIONS: &[Opt] = &[
         "a half-closed connection is valid (RFC 9112 9.6); a reset always ends the request"),
     option!("Listening", "proxy.explain_errors", Some("explain-errors"), Some("LB_EXPLAIN_ERRORS"), Kind::Switch, "true",
         "Whether error replies name backends and reasons", "the reader is usually the engineer on call; switch it off on a public edge"),
+
+    option!("Limits", "limits.connections", Some("max-connections"), Some("LB_MAX_CONNECTIONS"), Kind::Count(0, 10_000_000), "0",
+        "Client connections at a time, all workers together; more wait in the kernel. 0 is what the descriptor limit carries",
+        "half of what the limit leaves: each client may need a connection to a backend, and the admin API keeps its own"),
+    option!("Limits", "limits.connections_per_client", Some("max-connections-per-client"), Some("LB_MAX_CONNECTIONS_PER_CLIENT"), Kind::Count(0, 1_000_000), "0",
+        "Connections at a time of one client address (IPv6: one /64); more are answered 429. 0 is no limit; trusted proxies have none",
+        "people behind one NAT or CDN share an address"),
 
     option!("Backends", "pool.backends", Some("backend"), Some("BACKENDS"), Kind::Backends,
         "127.0.0.1:8081,127.0.0.1:8082,127.0.0.1:8083",
@@ -167,6 +177,9 @@ pub(crate) static OPTIONS: &[Opt] = &[
         "Idle connections kept per backend and worker", "one for each of 64 clients that a worker serves at a time"),
     option!("Connections to backends", "upstream.idle_timeout", None, None, Kind::Duration(MILLI, HOUR), "55s",
         "For a connection to a backend to stay unused", "below the 60 s after which common servers close"),
+    option!("Connections to backends", "upstream.proxy_protocol", Some("upstream-proxy-protocol"), Some("LB_UPSTREAM_PROXY_PROTOCOL"), Kind::Choice(&["off", "v1", "v2"]), "off",
+        "Whether each connection to a backend begins with a PROXY protocol header that names the client",
+        "X-Forwarded-For tells the same, and connections that name one client cannot be shared by others"),
     option!("Connections to backends", "discovery.refresh", None, None, Kind::Duration(Duration::from_millis(100), HOUR), "30s",
         "Between look-ups of backends' host names; one that fails keeps the last addresses", "the usual time to live of a record that changes"),
 

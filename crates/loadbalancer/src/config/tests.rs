@@ -197,3 +197,17 @@ fn networks_may_be_a_list_or_stand_between_commas() {
     let (_guard, path) = file("[proxy]\ntrusted_proxies = [\"10.0.0.0/8, 192.0.2.1\", \"::1\"]\n");
     assert_eq!(parse_with(&["--config", &path], &[]).unwrap().trusted_proxies.len(), 3);
 }
+
+#[test]
+fn limits_of_zero_are_none_and_a_version_is_one_of_two() {
+    let config = parse_with(&[], &[]).unwrap();
+    assert_eq!(config.admission, AdmissionConfig { connections: None, connections_per_client: None });
+    assert_eq!((config.upstream.proxy_protocol, config.proxy_protocol_from.len()), (None, 0));
+    let env = [("LB_MAX_CONNECTIONS", "7"), ("LB_MAX_CONNECTIONS_PER_CLIENT", "3")];
+    let args = ["--upstream-proxy-protocol", "v2", "--proxy-protocol-from", "10.0.0.0/8", "--max-connections", "9"];
+    let config = parse_with(&args, &env).unwrap();
+    assert_eq!(config.admission, AdmissionConfig { connections: Some(9), connections_per_client: Some(3) });
+    assert_eq!((config.upstream.proxy_protocol, config.proxy_protocol_from.len()), (Some(ProxyVersion::V2), 1));
+    let error = parse_with(&["--upstream-proxy-protocol", "v3"], &[]).unwrap_err().to_string();
+    assert!(error.contains("expected one of off, v1, v2"), "{error}");
+}

@@ -12,8 +12,8 @@ use super::options::{Kind, OPTIONS, Opt, by_key};
 use super::parse;
 use super::raw::{Given, Origin, Problem, Raw, Wrong};
 use super::{
-    AccessLog, AdminConfig, Config, Limits, LogConfig, LogFormat, PoolConfig, RetryConfig, Timeouts, TokenSource,
-    UpstreamConfig,
+    AccessLog, AdminConfig, AdmissionConfig, Config, Limits, LogConfig, LogFormat, PoolConfig, ProxyVersion,
+    RetryConfig, Timeouts, TokenSource, UpstreamConfig,
 };
 
 /// The name of the only pool unless the file says another.
@@ -33,6 +33,8 @@ pub(super) fn validate(raw: &Raw, problems: Vec<Problem>) -> (Option<Config>, Ve
             workers => workers as usize,
         },
         trusted_proxies: judge.networks("proxy.trusted_proxies"),
+        proxy_protocol_from: judge.networks("proxy.proxy_protocol_from"),
+        admission: judge.admission(),
         via: judge.via(),
         upgrades: judge.tokens("proxy.upgrades"),
         abort_on_close: judge.value("proxy.abort_on_close", parse::switch).unwrap_or_default(),
@@ -69,6 +71,7 @@ pub(super) fn validate(raw: &Raw, problems: Vec<Problem>) -> (Option<Config>, Ve
             max_idle: judge.count("upstream.max_idle") as usize,
             idle_timeout: judge.duration("upstream.idle_timeout"),
             refresh: judge.duration("discovery.refresh"),
+            proxy_protocol: judge.proxy_version(),
         },
         admin: judge.admin(),
         log: LogConfig {
@@ -285,6 +288,22 @@ impl Judge<'_> {
         }
         for (origin, value, words) in found {
             self.refuse(&origin, "pool.backends", Some(value), words);
+        }
+    }
+
+    fn admission(&mut self) -> AdmissionConfig {
+        let or_none = |limit: u64| (limit > 0).then_some(limit);
+        AdmissionConfig {
+            connections: or_none(self.count("limits.connections")).map(|limit| limit as usize),
+            connections_per_client: or_none(self.count("limits.connections_per_client")).map(|limit| limit as u32),
+        }
+    }
+
+    fn proxy_version(&mut self) -> Option<ProxyVersion> {
+        match self.text("upstream.proxy_protocol", |text| ["off", "v1", "v2"].contains(&text)).as_str() {
+            "v1" => Some(ProxyVersion::V1),
+            "v2" => Some(ProxyVersion::V2),
+            _ => None,
         }
     }
 

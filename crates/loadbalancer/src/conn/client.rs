@@ -4,7 +4,7 @@
 //! Written by the connection's own task only (the socket below hyper, the request path above it), so cells suffice.
 
 use std::cell::{Cell, RefCell};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use crate::access;
 use crate::clock::Tick;
 use crate::deadline::{Deadline, Waiting};
 use crate::door::Body;
+use crate::listen::Peer;
 use crate::worker::Worker;
 
 /// How far a client may fall behind `limits.min_body_rate` before it is cut: a pause of a mobile network, not more.
@@ -23,8 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A client connection.
 pub(crate) struct Client {
     pub worker: Rc<Worker>,
-    /// Its socket.
-    pub peer: SocketAddr,
+    pub peer: Peer,
     /// IPv4 addresses as such, also on a socket for both.
     pub address: IpAddr,
     /// The same as text, made once.
@@ -55,9 +55,9 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(worker: Rc<Worker>, peer: SocketAddr) -> Rc<Self> {
+    pub(super) fn new(worker: Rc<Worker>, peer: Peer) -> Rc<Self> {
         let config = &worker.shared.config;
-        let address = peer.ip().to_canonical();
+        let address = peer.client.ip().to_canonical();
         let trusted = config.trusted_proxies.iter().any(|network| network.contains(&address));
         let until = worker.clock.read().plus(config.timeouts.client_head);
         let deadline = worker.sweep.enter(Waiting::FirstRequest, until);
@@ -101,7 +101,7 @@ impl Client {
             // Before there is a request, there is nobody above to answer it.
             self.owes_refusal.set(self.parsing.get() || !self.busy.get());
             if self.owes_refusal.get() {
-                access::rejected(&self.worker, self.peer, reason.status(), reason.as_str());
+                access::rejected(&self.worker, &self.peer, reason.status(), reason.as_str());
             }
         }
     }

@@ -12,7 +12,6 @@ mod tunnel;
 
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -30,6 +29,7 @@ pub(crate) use tunnel::Tunnel;
 
 use crate::deadline::Waiting;
 use crate::door;
+use crate::listen::Peer;
 use crate::proxy;
 use crate::worker::Worker;
 use stream::ClientStream;
@@ -46,7 +46,7 @@ const LINGER: Duration = Duration::from_secs(5);
 const LINGER_QUIET: Duration = Duration::from_secs(1);
 
 /// Serves one connection to its end.
-pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
+pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: Peer) {
     let client = Client::new(worker, peer);
     let limits = &client.worker.shared.config.limits;
     let io = TokioIo::new(ClientStream::new(stream, Rc::clone(&client)));

@@ -4,6 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use bytes::{Bytes, BytesMut};
 use lb_core::api::ReasonCode;
 use lb_core::backend::{BackendId, HostPort};
 use lb_core::health::{Failure, Outcome};
@@ -13,6 +14,7 @@ use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::config::Config;
+use crate::proxy_protocol;
 
 /// What one check found.
 #[derive(Debug)]
@@ -51,7 +53,13 @@ impl Checker {
     ) -> Self {
         let (orders, receiver) = watch::channel(Order::CheckAt(first, 0));
         let names = Names::new(address, config.upstream.refresh, config.health.timeout);
-        let task = tokio::spawn(run(backend, names, config.health.timeout, receiver, reports)).abort_handle();
+        let mut greeting = BytesMut::new();
+        if let Some(version) = config.upstream.proxy_protocol {
+            // A backend that waits for a PROXY header would complain of a connection without one.
+            proxy_protocol::write(version, None, &mut greeting);
+        }
+        let probe = Probe { names, limit: config.health.timeout, greeting: greeting.freeze() };
+        let task = tokio::spawn(run(backend, probe, receiver, reports)).abort_handle();
         Self { orders, task }
     }
 
@@ -66,13 +74,15 @@ impl Drop for Checker {
     }
 }
 
-async fn run(
-    backend: BackendId,
-    mut names: Names,
+/// How one backend is checked.
+struct Probe {
+    names: Names,
     limit: Duration,
-    mut orders: watch::Receiver<Order>,
-    reports: mpsc::Sender<Report>,
-) {
+    /// What a connection begins with.
+    greeting: Bytes,
+}
+
+async fn run(backend: BackendId, mut probe: Probe, mut orders: watch::Receiver<Order>, reports: mpsc::Sender<Report>) {
     loop {
         let order = *orders.borrow_and_update();
         let changed = match order {
@@ -80,7 +90,7 @@ async fn run(
             Order::CheckAt(at, epoch) => tokio::select! {
                 changed = orders.changed() => changed,
                 () = sleep_until(at) => {
-                    let report = check(backend, epoch, &mut names, limit).await;
+                    let report = check(backend, epoch, &mut probe).await;
                     if reports.send(report).await.is_err() {
                         return;
                     }
@@ -95,11 +105,12 @@ async fn run(
     }
 }
 
-async fn check(backend: BackendId, epoch: u32, names: &mut Names, limit: Duration) -> Report {
+async fn check(backend: BackendId, epoch: u32, probe: &mut Probe) -> Report {
+    let Probe { names, limit, greeting } = probe;
     let discovery = names.refresh().await;
     let (outcome, address) = match names.failure() {
         Some(failure) => (Outcome::Failed(failure), None),
-        None => probe::tcp(&names.addresses, limit).await,
+        None => probe::tcp(&names.addresses, *limit, greeting).await,
     };
     if address.is_some() {
         names.last_good = address;

@@ -8,6 +8,7 @@ use lb_core::metrics::{BackendTotals, FailureKind, LocalReply, Rejected, TunnelE
 use super::board::{Board, Entry};
 use super::figures::worker_totals;
 use crate::access;
+use crate::listen::Pause;
 use crate::logging;
 use crate::worker::Shared;
 
@@ -134,8 +135,17 @@ fn pools(page: &mut Page, shared: &Shared) {
     for end in TunnelEnd::ALL {
         page.sample("lb_tunnels_ended_total", &[("reason", end.as_str())], workers.tunnel_ends[end as usize]);
     }
+    page.family("lb_accept_paused_total", "counter", "Times that accepting began to pause, by reason.");
+    for pause in Pause::ALL {
+        page.sample("lb_accept_paused_total", &[("reason", pause.as_str())], shared.admission.paused(pause).0);
+    }
+    page.family("lb_accept_paused", "gauge", "1 while clients wait because accepting pauses, by reason.");
+    for pause in Pause::ALL {
+        page.sample("lb_accept_paused", &[("reason", pause.as_str())], u8::from(shared.admission.paused(pause).1));
+    }
     let each = [
         ("lb_tunnels", "gauge", "Tunnels open now.", shared.tunnels.count() as u64),
+        ("lb_connections_limit", "gauge", "Most client connections at a time.", shared.admission.most() as u64),
         ("lb_connections_accepted_total", "counter", "Client connections accepted.", workers.accepted),
         ("lb_connections", "gauge", "Client connections open.", shared.connections() as u64),
         (

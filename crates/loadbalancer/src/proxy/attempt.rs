@@ -31,6 +31,7 @@ use crate::access::Entry;
 use crate::clock::Tick;
 use crate::conn::Client;
 use crate::deadline::Waiting;
+use crate::proxy_protocol::{self, Ends};
 use crate::upstream::{
     Answer, Exchange, ExchangeError, Forwarding, Framing, Outgoing, Progress, RequestBody, UpstreamConn, connect,
     write_head,
@@ -197,7 +198,7 @@ async fn attempt(
 ) -> Result<(Answer, Exchange), Broken> {
     let config = &client.worker.shared.config;
     let idempotent = is_idempotent(&request.head.method);
-    let cached = if fresh { None } else { backend.idle.take(!idempotent) };
+    let cached = if fresh { None } else { backend.idle.take(!idempotent, on_behalf(client)) };
     let mut connection = match cached {
         Some(connection) => connection,
         None => match open(client, backend).await {
@@ -285,6 +286,11 @@ fn put_head(
     write_head(out, request.head.method.as_str(), &request.target, &request.head.headers, &facts);
 }
 
+/// Whom a connection to a backend is made for, if the backend is told.
+fn on_behalf(client: &Client) -> Option<Ends> {
+    client.worker.shared.config.upstream.proxy_protocol.and_then(|_| client.peer.ends())
+}
+
 /// Makes a connection, within the connect timeout.
 async fn open(client: &Client, backend: &LocalBackend) -> Result<Box<UpstreamConn>, Cause> {
     let worker = &client.worker;
@@ -295,10 +301,19 @@ async fn open(client: &Client, backend: &LocalBackend) -> Result<Box<UpstreamCon
     };
     let started = worker.clock.now();
     client.wait_for(Waiting::Connect, limit);
-    let connecting = std::pin::pin!(connect(address));
-    let connected = or_expired(client, connecting).await;
+    let connected = loop {
+        match or_expired(client, std::pin::pin!(connect(address))).await {
+            // Idle connections hold what this request lacks. Once: with none left, the next error ends it.
+            Some(Err(error)) if is_our_own(&error) && worker.close_idle() > 0 => {}
+            connected => break connected,
+        }
+    };
     match connected {
-        Some(Ok(connection)) => {
+        Some(Ok(mut connection)) => {
+            if let Some(version) = worker.shared.config.upstream.proxy_protocol {
+                connection.on_behalf = client.peer.ends();
+                proxy_protocol::write(version, connection.on_behalf, &mut connection.unsent);
+            }
             let shard = backend.shard();
             shard.connections.add(1);
             shard.connect.record(worker.clock.now().since(started));

@@ -71,7 +71,7 @@ fn switch(
         id: client.worker.shared.tunnels.number(),
         pool: client.worker.shared.config.pool.name.clone(),
         backend: record.backend().backend.spec.name.clone(),
-        client: client.peer,
+        client: client.peer.client,
         protocol: protocol.to_owned(),
         path: request.head.uri.path().chars().take(MOST_PATH).collect(),
         since: SystemTime::now(),

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::UpstreamConn;
 use crate::clock::Tick;
+use crate::proxy_protocol::Ends;
 
 /// Idle connections, oldest first.
 #[derive(Debug, Default)]
@@ -17,10 +18,12 @@ pub(crate) struct ConnCache {
 }
 
 impl ConnCache {
-    /// A connection that looks alive, or `None`. `for_sure` asks the kernel as well.
-    pub(crate) fn take(&self, for_sure: bool) -> Option<Box<UpstreamConn>> {
+    /// A connection that looks alive, or `None`. `for_sure` asks the kernel as well. One that the backend was told is
+    /// of some client is given only `on_behalf` of the same; without such, the first look finds one.
+    pub(crate) fn take(&self, for_sure: bool, on_behalf: Option<Ends>) -> Option<Box<UpstreamConn>> {
         let mut idle = self.idle.borrow_mut();
-        while let Some(connection) = idle.pop() {
+        while let Some(at) = idle.iter().rposition(|connection| connection.on_behalf == on_behalf) {
+            let connection = idle.remove(at);
             let ask = for_sure || connection.doubtful;
             if connection.is_quiet() && (!ask || connection.is_quiet_for_sure()) {
                 return Some(connection);
@@ -43,9 +46,9 @@ impl ConnCache {
         idle.push(connection);
     }
 
-    /// Closes all.
-    pub(crate) fn clear(&self) {
-        self.idle.borrow_mut().clear();
+    /// Closes all. Returns how many.
+    pub(crate) fn clear(&self) -> usize {
+        self.idle.borrow_mut().drain(..).count()
     }
 
     /// Closes those that were idle for longer than `timeout`, and those that the backend closed.

@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 
 use crate::clock::Tick;
+use crate::proxy_protocol::Ends;
 
 /// First read of a response: most heads with a small body fit, and an idle connection holds no more than this.
 const HEAD_READ: usize = 8 * 1024;
@@ -34,6 +35,8 @@ pub(crate) struct UpstreamConn {
     /// Whether to ask the kernel before it is used again: its last response had no body by its kind (HEAD, 204, 304),
     /// and a backend that sends one all the same would have it taken for the next response.
     pub doubtful: bool,
+    /// The client that the backend was told of, if it was told: nobody else may use it.
+    pub on_behalf: Option<Ends>,
     /// Where it leads.
     pub address: SocketAddr,
 }
@@ -56,6 +59,7 @@ pub(crate) async fn connect(address: SocketAddr) -> io::Result<Box<UpstreamConn>
         reused: false,
         idle_since: Tick::default(),
         doubtful: false,
+        on_behalf: None,
         address,
     }))
 }

@@ -4,20 +4,30 @@
 //! can empty it completely (a socket per worker with SO_REUSEPORT resets what waits in its queue when it closes), and
 //! a port that is taken is noticed. Who accepts is whoever wakes first; a worker that already has more connections
 //! than another hands the new one over, so that long-lived connections spread evenly too.
+//!
+//! A connection needs a place ([`admission`]) before it is accepted, is taken in by [`arrival`], and may count towards
+//! its client's limit ([`per_client`]).
 
+mod admission;
+mod arrival;
+mod per_client;
+
+use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
+use lb_core::health::is_our_own;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
-use crate::clock::Tick;
-use crate::conn;
 use crate::worker::Worker;
+pub(crate) use admission::{Admission, Pause, Place};
+pub(crate) use arrival::Peer;
 
 /// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn` (4096 by default).
 const BACKLOG: i32 = 4096;
@@ -25,17 +35,17 @@ const BACKLOG: i32 = 4096;
 /// How many connections more than the least loaded worker one may have before it hands over.
 const SLACK: usize = 1;
 
-/// Pause after an accept that failed for want of descriptors or memory, so as not to spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// First pause after an accept that failed for want of descriptors or memory, so as not to spin; it doubles up to the
+/// longest: clients wait, but a system in need is not asked a hundred times a second.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
-/// Errors after which the last emptying of the queue is given up.
-const MOST_ACCEPT_ERRORS: u32 = 100;
-
-/// An accept that fails is logged at most this often.
-const ACCEPT_WARNING: Duration = Duration::from_secs(1);
+/// Errors after which the last emptying of the queue is given up, and the pause after each.
+const MOST_LAST_ERRORS: u32 = 100;
+const LAST_PAUSE: Duration = Duration::from_millis(10);
 
 /// A connection on its way to another worker.
-pub(crate) type Handed = (std::net::TcpStream, SocketAddr);
+pub(crate) type Handed = (std::net::TcpStream, SocketAddr, Place);
 
 /// Opens a listening socket. `::` takes IPv4 as well; where there is no IPv6, it means `0.0.0.0`.
 ///
@@ -72,6 +82,14 @@ fn no_ipv6(error: &io::Error) -> bool {
         || error.raw_os_error() == Some(97)
 }
 
+/// What came of trying to accept.
+enum Next {
+    Came(TcpStream, SocketAddr, Place),
+    /// There is no place for another.
+    Full,
+    Failed(io::Error),
+}
+
 /// Accepts until `stop`, then takes what the kernel has already queued, and closes the listener.
 pub(crate) async fn accept(
     worker: &Rc<Worker>,
@@ -79,33 +97,73 @@ pub(crate) async fn accept(
     peers: &[mpsc::Sender<Handed>],
     stop: impl Future<Output = ()>,
 ) {
+    let admission = &worker.shared.admission;
     let mut stop = std::pin::pin!(stop);
-    let mut warned = None;
+    let mut pause = SHORTEST_PAUSE;
     loop {
         let accepted = tokio::select! {
             biased;
             () = &mut stop => break,
-            accepted = listener.accept() => accepted,
+            accepted = next(worker, &listener) => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => dispatch(worker, stream, peer, peers),
-            Err(error) => {
-                if warned.is_none_or(|at: Tick| worker.clock.read().since(at) > ACCEPT_WARNING) {
-                    tracing::warn!(%error, "cannot accept; pausing");
-                    warned = Some(worker.clock.read());
+            Next::Came(stream, peer, place) => {
+                pause = SHORTEST_PAUSE;
+                dispatch(worker, stream, peer, place, peers);
+            }
+            Next::Full => {
+                let _paused = admission.pause(Pause::Connections, &"as many are open as may be");
+                tokio::select! {
+                    () = &mut stop => break,
+                    () = admission.free() => {}
                 }
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+            // The client gave up while it waited: its business.
+            Next::Failed(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            // Idle connections to backends are worth less than a client.
+            Next::Failed(error) if is_our_own(&error) && worker.close_idle() > 0 => {}
+            Next::Failed(error) => {
+                let _paused = admission.pause(Pause::Descriptors, &error);
+                tokio::select! {
+                    () = &mut stop => break,
+                    () = tokio::time::sleep(pause) => {}
+                }
+                pause = (pause * 2).min(LONGEST_PAUSE);
             }
         }
     }
-    // Clients whose handshake is complete believe they are connected: they get an answer. One of them may have given
-    // up meanwhile, which is an error of its own and not the end of the queue.
+    empty(worker, &listener).await;
+}
+
+/// Tries to accept. A place is taken only while there may be a connection for it, so that a worker that waits for one
+/// keeps none from the others.
+///
+/// # Cancel safety
+/// Nothing is lost: what is accepted is returned in the same poll.
+async fn next(worker: &Worker, listener: &TcpListener) -> Next {
+    poll_fn(|cx| {
+        let Some(place) = worker.shared.admission.enter() else { return Poll::Ready(Next::Full) };
+        listener.poll_accept(cx).map(|accepted| match accepted {
+            Ok((stream, peer)) => Next::Came(stream, peer, place),
+            Err(error) => Next::Failed(error),
+        })
+    })
+    .await
+}
+
+/// Takes what is left in the queue. Clients whose handshake is complete believe they are connected: they get an answer,
+/// whatever the limit. One of them may have given up meanwhile, which is an error of its own and not the end of the
+/// queue; so is a moment without descriptors.
+async fn empty(worker: &Rc<Worker>, listener: &TcpListener) {
     let mut errors = 0;
-    while errors < MOST_ACCEPT_ERRORS {
-        match accept_now(&listener) {
-            Ok((stream, peer)) => spawn(worker, stream, peer),
+    while errors < MOST_LAST_ERRORS {
+        match accept_now(listener) {
+            Ok((stream, peer)) => spawn(worker, stream, peer, worker.shared.admission.enter_anyway()),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-            Err(_) => errors += 1,
+            Err(_) => {
+                errors += 1;
+                tokio::time::sleep(LAST_PAUSE).await;
+            }
         }
     }
 }
@@ -117,7 +175,7 @@ fn accept_now(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
     Ok((TcpStream::from_std(stream.into())?, peer))
 }
 
-fn dispatch(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, peers: &[mpsc::Sender<Handed>]) {
+fn dispatch(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, place: Place, peers: &[mpsc::Sender<Handed>]) {
     let load = |id: usize| worker.shared.workers[id].connections.load(Ordering::Relaxed);
     let least = (0..peers.len()).min_by_key(|id| load(*id)).unwrap_or(worker.id);
     if least != worker.id
@@ -126,39 +184,42 @@ fn dispatch(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, peers: &[m
         && let Ok(permit) = peers.try_reserve()
     {
         match stream.into_std() {
-            Ok(stream) => permit.send((stream, peer)),
+            Ok(stream) => permit.send((stream, peer, place)),
             Err(error) => tracing::warn!(%error, "connection lost while handing it over"),
         }
         return;
     }
-    spawn(worker, stream, peer);
+    spawn(worker, stream, peer, place);
 }
 
 /// Serves a connection on this worker.
-pub(crate) fn spawn(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
-    let guard = Open::new(worker);
+pub(crate) fn spawn(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, place: Place) {
+    let guard = Open::new(worker, place);
     worker.busy.notify_one();
     let worker = Rc::clone(worker);
     tokio::task::spawn_local(async move {
         let _guard = guard;
-        conn::serve(worker, stream, peer).await;
+        arrival::receive(worker, stream, peer).await;
     });
 }
 
 /// Counts a connection for as long as it lives, also when its task panics.
-struct Open(Rc<Worker>);
+struct Open {
+    worker: Rc<Worker>,
+    _place: Place,
+}
 
 impl Open {
-    fn new(worker: &Rc<Worker>) -> Self {
+    fn new(worker: &Rc<Worker>, place: Place) -> Self {
         worker.slot().shard.accepted.add(1);
         worker.slot().connections.fetch_add(1, Ordering::Relaxed);
-        Self(Rc::clone(worker))
+        Self { worker: Rc::clone(worker), _place: place }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        let slot = self.0.slot();
+        let slot = self.worker.slot();
         slot.shard.closed.add(1);
         slot.connections.fetch_sub(1, Ordering::Relaxed);
         if std::thread::panicking() {

@@ -1,0 +1,143 @@
+//! From an accepted socket to a connection that is served: who is at the other end, and may it come in?
+
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use lb_core::metrics::Rejected;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::conn;
+use crate::deadline::Waiting;
+use crate::proxy_protocol::{Ends, MOST_BYTES, Parsed, parse};
+use crate::worker::Worker;
+
+/// The other end of a client connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer {
+    /// Of the socket: it cannot be made up.
+    pub socket: SocketAddr,
+    /// Who the connection is for: the socket's, unless a PROXY header named another.
+    pub client: SocketAddr,
+    /// Where that client connected to. Known if a PROXY header named it, or backends are to be told.
+    pub destination: Option<SocketAddr>,
+}
+
+impl Peer {
+    /// Both ends of the client's connection, if both are known.
+    pub(crate) fn ends(&self) -> Option<Ends> {
+        self.destination.map(|destination| Ends { source: self.client, destination })
+    }
+}
+
+/// How long bytes of a client that was turned away are still taken: enough for a reply to reach it, and little enough
+/// that turning away costs less than serving.
+const TURNED_AWAY_LINGER: Duration = Duration::from_secs(1);
+
+/// The reply to a connection too many. Nothing was read, so nothing more can be said.
+const TOO_MANY: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\nconnection: close\r\nretry-after: 1\r\n\
+    content-type: text/plain\r\ncontent-length: 70\r\n\r\n\
+    too many connections from your address; close one, or try again later\n";
+
+/// Takes a connection in, and serves it to its end.
+pub(super) async fn receive(worker: Rc<Worker>, mut stream: TcpStream, socket: SocketAddr) {
+    let config = &worker.shared.config;
+    let mut peer = Peer { socket, client: socket, destination: None };
+    let address = socket.ip().to_canonical();
+    if config.proxy_protocol_from.iter().any(|network| network.contains(&address)) {
+        match read_header(&worker, &mut stream).await {
+            Ok(Some(Ends { source, destination })) => (peer.client, peer.destination) = (source, Some(destination)),
+            Ok(None) => {}
+            Err(why) => {
+                worker.count_rejected(Rejected::ProxyHeader);
+                return tracing::debug!(peer = %socket, "connection closed, no PROXY header: {why}");
+            }
+        }
+    }
+    if config.upstream.proxy_protocol.is_some() && peer.destination.is_none() {
+        peer.destination = stream.local_addr().ok();
+    }
+    let client = peer.client.ip().to_canonical();
+    let limit = worker.shared.admission.per_client.as_ref();
+    // A trusted proxy's connections are those of many clients.
+    let limit = limit.filter(|_| !config.trusted_proxies.iter().any(|network| network.contains(&client)));
+    let _counted = match limit.map(|limit| limit.enter(client)) {
+        Some(None) => {
+            worker.count_rejected(Rejected::ClientConnections);
+            return turn_away(stream, TOO_MANY).await;
+        }
+        counted => counted.flatten(),
+    };
+    conn::serve(Rc::clone(&worker), stream, peer).await;
+}
+
+/// Reads a PROXY header and not a byte more, within the time of a request head.
+///
+/// Bytes are looked at where they lie in the kernel's buffer, and then taken up to where the header is known to reach.
+async fn read_header(worker: &Worker, stream: &mut TcpStream) -> Result<Option<Ends>, String> {
+    // Like a first request without a byte of it: a shutdown does not wait for it.
+    let until = worker.clock.read().plus(worker.shared.config.timeouts.client_head);
+    let deadline = worker.sweep.enter(Waiting::FirstRequest, until);
+    let mut read = pin!(take_header(stream));
+    poll_fn(|cx| {
+        deadline.watch(cx.waker());
+        match read.as_mut().poll(cx) {
+            Poll::Pending if deadline.expired() => Poll::Ready(Err("it did not come in time".to_owned())),
+            read => read,
+        }
+    })
+    .await
+}
+
+async fn take_header(stream: &mut TcpStream) -> Result<Option<Ends>, String> {
+    let mut bytes = [0; MOST_BYTES];
+    let mut taken = 0;
+    let broken = |error: io::Error| error.to_string();
+    loop {
+        // Never empty: with so many bytes taken, the header was whole or wrong.
+        let seen = taken + stream.peek(&mut bytes[taken..]).await.map_err(broken)?;
+        if seen == taken {
+            return Err("closed before its end".to_owned());
+        }
+        let (upto, whole) = match parse(&bytes[..seen]) {
+            Parsed::Partial => (seen, None),
+            Parsed::Whole { length, ends } => (length, Some(ends)),
+            Parsed::Wrong(why) => return Err(why.to_owned()),
+        };
+        stream.read_exact(&mut bytes[taken..upto]).await.map_err(broken)?;
+        taken = upto;
+        if let Some(ends) = whole {
+            return Ok(ends);
+        }
+    }
+}
+
+/// Says why, and takes for a moment what the client still sends: a close with bytes unread would reset the connection
+/// and lose the reply (RFC 9112 §9.6).
+async fn turn_away(mut stream: TcpStream, reply: &[u8]) {
+    // Best effort: the buffer of a new socket is empty.
+    let _ = stream.try_write(reply);
+    let discard = async {
+        let mut scratch = [0; 4096];
+        let _ = stream.shutdown().await;
+        while matches!(stream.read(&mut scratch).await, Ok(1..)) {}
+    };
+    let _ = tokio::time::timeout(TURNED_AWAY_LINGER, discard).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reply_is_as_long_as_it_says() {
+        let reply = std::str::from_utf8(TOO_MANY).unwrap();
+        let (head, body) = reply.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(&format!("content-length: {}", body.len())), "{}", body.len());
+    }
+}
