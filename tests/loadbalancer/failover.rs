@@ -171,7 +171,7 @@ async fn running_out_of_descriptors_takes_no_backend_down() {
 }
 
 /// Changes the soft limit of descriptors of a running process.
-fn limit_descriptors(pid: u32, limit: usize) {
+pub(super) fn limit_descriptors(pid: u32, limit: usize) {
     let (pid, limit) = (pid.to_string(), format!("--nofile={limit}:"));
     let done = std::process::Command::new("prlimit").args(["--pid", &pid, &limit]).status().unwrap();
     assert!(done.success());

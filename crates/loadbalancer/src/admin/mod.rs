@@ -6,6 +6,7 @@
 mod auth;
 mod health;
 mod problem;
+mod spares;
 mod stream;
 mod token;
 mod v1;
@@ -21,6 +22,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use lb_core::health::is_our_own;
 use lb_core::metrics::text;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
@@ -28,14 +30,15 @@ use tokio::sync::{Semaphore, watch};
 use crate::control::{Command, Control};
 use crate::runtime::Phase;
 use crate::worker::Shared;
+use spares::Spares;
 pub(crate) use token::Token;
 
 /// Connections at a time: a dashboard, a scraper, probes and some scripts, a hundred times over. It bounds what a
 /// flood can take in memory and descriptors.
 const MOST_CONNECTIONS: usize = 256;
 
-/// What is set aside for this listener: its connections, and files that are read for an answer.
-pub(crate) const MOST_DESCRIPTORS: usize = MOST_CONNECTIONS + 16;
+/// What is set aside for this listener: its connections, its [`spares`], and files that are read for an answer.
+pub(crate) const MOST_DESCRIPTORS: usize = MOST_CONNECTIONS + 48;
 
 /// Streams at a time; each holds a connection for as long as its reader likes.
 const MOST_STREAMS: usize = 64;
@@ -66,6 +69,7 @@ impl Admin {
 pub(crate) async fn serve(listener: TcpListener, admin: Admin) {
     let routes = router(admin);
     let permits = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let spares = Spares::new();
     loop {
         let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
         let stream = match listener.accept().await {
@@ -73,6 +77,7 @@ pub(crate) async fn serve(listener: TcpListener, admin: Admin) {
                 let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(READ_STALL));
                 stream
             }
+            Err(error) if is_our_own(&error) && spares.release() => continue,
             Err(error) => {
                 tracing::warn!(%error, "admin: cannot accept; pausing");
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -80,8 +85,10 @@ pub(crate) async fn serve(listener: TcpListener, admin: Admin) {
             }
         };
         let service = TowerToHyperService::new(routes.clone());
+        let using = spares.using();
         tokio::spawn(async move {
-            let _permit = permit;
+            // Dropped last, when the connection's own descriptor is free.
+            let (_permit, _using) = (permit, using);
             let connection = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD_TIMEOUT)

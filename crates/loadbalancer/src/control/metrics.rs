@@ -8,6 +8,7 @@ use lb_core::metrics::{BackendTotals, FailureKind, LocalReply, Rejected, TunnelE
 use super::board::{Board, Entry};
 use super::figures::worker_totals;
 use crate::access;
+use crate::descriptors;
 use crate::listen::Pause;
 use crate::logging;
 use crate::worker::Shared;
@@ -179,9 +180,13 @@ fn process(page: &mut Page, shared: &Shared, board: &Board) {
     page.sample("lb_snapshot_generation", &[], board.generation);
     page.family("lb_draining", "gauge", "1 while the balancer shuts down.");
     page.sample("lb_draining", &[], u8::from(board.draining));
-    let open = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
     page.family("process_open_fds", "gauge", "Open file descriptors.");
-    page.sample("process_open_fds", &[], open);
+    // Without a descriptor to look with, there is no sample: nothing would be a lie.
+    if let Ok(open) = std::fs::read_dir("/proc/self/fd") {
+        page.sample("process_open_fds", &[], open.count());
+    }
+    page.family("process_max_fds", "gauge", "Most file descriptors.");
+    page.sample("process_max_fds", &[], descriptors::limit());
     // /proc/self/statm: sizes in pages, the second is what is resident. Pages are 4 KiB on every platform we run on.
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages: u64 = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or_default();
