@@ -11,6 +11,7 @@ mod limits;
 mod load;
 mod options;
 mod proxy_protocol;
+mod rfc;
 mod shutdown;
 mod streams;
 mod systemd;

@@ -34,6 +34,7 @@ pub(crate) const BROWSER: Need =
 pub(crate) const CHROMEDRIVER: Need = Need::System { programs: &["chromedriver"], packages: &["chromium-driver"] };
 pub(crate) const VALGRIND: Need = Need::System { programs: &["valgrind"], packages: &["valgrind"] };
 pub(crate) const STRACE: Need = Need::System { programs: &["strace"], packages: &["strace"] };
+pub(crate) const HAPROXY: Need = Need::System { programs: &["haproxy"], packages: &["haproxy"] };
 pub(crate) const SYSTEMD: Need = Need::System { programs: &["systemd-analyze"], packages: &["systemd"] };
 
 /// Packages of which Debian starts a service, and its name.

@@ -12,6 +12,7 @@ use lb_core::metrics::Rejected;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use crate::access;
 use crate::conn;
 use crate::deadline::Waiting;
 use crate::proxy_protocol::{Ends, MOST_BYTES, Parsed, parse};
@@ -54,7 +55,7 @@ pub(super) async fn receive(worker: Rc<Worker>, mut stream: TcpStream, socket: S
             Ok(Some(Ends { source, destination })) => (peer.client, peer.destination) = (source, Some(destination)),
             Ok(None) => {}
             Err(why) => {
-                worker.count_rejected(Rejected::ProxyHeader);
+                turned_away(&worker, &peer, Rejected::ProxyHeader);
                 return tracing::debug!(peer = %socket, "connection closed, no PROXY header: {why}");
             }
         }
@@ -68,12 +69,18 @@ pub(super) async fn receive(worker: Rc<Worker>, mut stream: TcpStream, socket: S
     let limit = limit.filter(|_| !config.trusted_proxies.iter().any(|network| network.contains(&client)));
     let _counted = match limit.map(|limit| limit.enter(client)) {
         Some(None) => {
-            worker.count_rejected(Rejected::ClientConnections);
+            turned_away(&worker, &peer, Rejected::ClientConnections);
             return turn_away(stream, TOO_MANY).await;
         }
         counted => counted.flatten(),
     };
     conn::serve(Rc::clone(&worker), stream, peer).await;
+}
+
+/// Counts and logs a connection that is not served.
+fn turned_away(worker: &Worker, peer: &Peer, reason: Rejected) {
+    worker.count_rejected(reason);
+    access::rejected(worker, peer, reason.status(), reason.as_str());
 }
 
 /// Reads a PROXY header and not a byte more, within the time of a request head.

@@ -20,7 +20,6 @@ use report::Series;
 use site::Site;
 
 const NGINX: Need = Need::System { programs: &["nginx"], packages: &["nginx-light"] };
-const HAPROXY: Need = Need::System { programs: &["haproxy"], packages: &["haproxy"] };
 const WRK: Need = Need::System { programs: &["wrk"], packages: &["wrk"] };
 const TASKSET: Need = Need::System { programs: &["taskset"], packages: &["util-linux"] };
 
@@ -67,7 +66,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
         .collect();
     system::provide(&[NGINX, WRK, TASKSET])?;
     if contenders.contains(&Contender::Haproxy) {
-        system::provide(&[HAPROXY])?;
+        system::provide(&[system::HAPROXY])?;
     }
     let workspace = Workspace::find()?;
     if contenders.contains(&Contender::Loadbalancer) {

@@ -34,7 +34,7 @@ pub(crate) const STEPS: &[Step] = &[
     Step {
         name: "e2e",
         what: "end-to-end and browser tests against the release programs",
-        needs: &[system::NEXTEST, system::BROWSER, system::CHROMEDRIVER, system::SYSTEMD],
+        needs: &[system::NEXTEST, system::BROWSER, system::CHROMEDRIVER, system::SYSTEMD, system::HAPROXY],
         run: e2e,
     },
 ];
