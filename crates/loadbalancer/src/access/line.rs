@@ -7,7 +7,7 @@ use std::time::Duration;
 pub(super) struct Facts {
     /// The request's id.
     pub id: Vec<u8>,
-    /// From `"peer"` to `"version"`, ready to be printed: the head that says it does not live until the end.
+    /// From `"peer"` to the value of `"version"`, ready to be printed: the head that says it does not live until the end.
     pub head: Vec<u8>,
     /// 0 until there is a response.
     pub status: u16,
@@ -64,12 +64,11 @@ impl Head<'_> {
             out.extend_from_slice(part.as_bytes());
         }
         put_number(out, u64::from(port));
-        out.push(b'"');
-        put_field(out, "client", self.client);
-        put_field(out, "method", self.method);
-        put_field(out, "target", self.target);
-        put_field(out, "host", self.host);
-        put_field(out, "version", self.version.as_bytes());
+        put_text(out, b"\",\"client\":\"", self.client);
+        put_text(out, b"\",\"method\":\"", self.method);
+        put_text(out, b"\",\"target\":\"", self.target);
+        put_text(out, b"\",\"host\":\"", self.host);
+        put_word(out, b"\",\"version\":\"", self.version);
     }
 }
 
@@ -86,40 +85,33 @@ impl Facts {
 
     /// The whole line.
     pub(super) fn put(&self, out: &mut Vec<u8>, time: &[u8], took: Duration) {
+        // What stands between two values is joined with both their quotes: one piece for each.
         out.extend_from_slice(b"{\"time\":\"");
         out.extend_from_slice(time);
-        out.push(b'"');
-        put_field(out, "id", &self.id);
-        out.push(b',');
+        put_text(out, b"\",\"id\":\"", &self.id);
+        out.extend_from_slice(b"\",");
         out.extend_from_slice(&self.head);
-        put_count(out, "status", u64::from(self.status));
-        put_field(out, "reason", self.reason.as_bytes());
-        put_field(out, "pool", &self.pool);
-        put_field(out, "backend", &self.backend);
-        put_count(out, "attempts", u64::from(self.attempts));
-        put_count(out, "request_bytes", self.request_bytes);
-        put_count(out, "response_bytes", self.response_bytes);
-        put_count(out, "duration_us", u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
-        put_field(out, "ended", self.ended.as_str().as_bytes());
-        out.extend_from_slice(b"}\n");
+        put_count(out, b"\",\"status\":", u64::from(self.status));
+        put_word(out, b",\"reason\":\"", self.reason);
+        put_text(out, b"\",\"pool\":\"", &self.pool);
+        put_text(out, b"\",\"backend\":\"", &self.backend);
+        put_count(out, b"\",\"attempts\":", u64::from(self.attempts));
+        put_count(out, b",\"request_bytes\":", self.request_bytes);
+        put_count(out, b",\"response_bytes\":", self.response_bytes);
+        put_count(out, b",\"duration_us\":", u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+        put_word(out, b",\"ended\":\"", self.ended.as_str());
+        out.extend_from_slice(b"\"}\n");
     }
 }
 
-fn put_key(out: &mut Vec<u8>, key: &str) {
-    out.extend_from_slice(b",\"");
-    out.extend_from_slice(key.as_bytes());
-    out.extend_from_slice(b"\":");
+/// A word of ours, behind `before`: nothing in it needs an escape.
+fn put_word(out: &mut Vec<u8>, before: &[u8], word: &str) {
+    out.extend_from_slice(before);
+    out.extend_from_slice(word.as_bytes());
 }
 
-fn put_field(out: &mut Vec<u8>, key: &str, text: &[u8]) {
-    put_key(out, key);
-    out.push(b'"');
-    put_text(out, text);
-    out.push(b'"');
-}
-
-fn put_count(out: &mut Vec<u8>, key: &str, number: u64) {
-    put_key(out, key);
+fn put_count(out: &mut Vec<u8>, before: &[u8], number: u64) {
+    out.extend_from_slice(before);
     put_number(out, number);
 }
 
@@ -137,28 +129,34 @@ fn put_number(out: &mut Vec<u8>, mut number: u64) {
     out.extend_from_slice(&digits[at..]);
 }
 
-/// Bytes that stand for themselves: printable ASCII without the quote and the backslash (RFC 8259 §7). What a terminal
-/// or a line reader could take for a command (CVE-2009-4487) is not among them.
-const PLAIN: [bool; 256] = {
-    let mut plain = [false; 256];
-    let mut byte = 0x20;
-    while byte < 0x7f {
-        plain[byte] = byte != b'"' as usize && byte != b'\\' as usize;
-        byte += 1;
-    }
-    plain
-};
+/// Whether a byte stands for itself: printable ASCII without the quote and the backslash (RFC 8259 §7). What a terminal
+/// or a line reader could take for a command (CVE-2009-4487) does not.
+fn is_plain(byte: u8) -> bool {
+    (0x20..0x7f).contains(&byte) && byte != b'"' && byte != b'\\'
+}
 
-/// Text inside quotes. Every byte that is not plain becomes `\u00XX`: what a client sends need not be UTF-8, and its
-/// bytes can be told from the line.
-fn put_text(out: &mut Vec<u8>, mut text: &[u8]) {
-    while let Some(at) = text.iter().position(|byte| !PLAIN[usize::from(*byte)]) {
-        out.extend_from_slice(&text[..at]);
-        let digit = |number: u8| b"0123456789abcdef"[usize::from(number)];
-        out.extend_from_slice(&[b'\\', b'u', b'0', b'0', digit(text[at] >> 4), digit(text[at] & 0xf)]);
-        text = &text[at + 1..];
+/// Text of anybody's, behind `before`. Every byte that is not plain becomes `\u00XX`: what a client sends need not be
+/// UTF-8, and its bytes can be told from the line.
+fn put_text(out: &mut Vec<u8>, before: &[u8], text: &[u8]) {
+    out.extend_from_slice(before);
+    // No early end: this way the compiler looks at many bytes at once.
+    if text.iter().fold(true, |plain, byte| plain & is_plain(*byte)) {
+        out.extend_from_slice(text);
+    } else {
+        put_escaped(out, text);
     }
-    out.extend_from_slice(text);
+}
+
+#[cold]
+fn put_escaped(out: &mut Vec<u8>, text: &[u8]) {
+    let digit = |number: u8| b"0123456789abcdef"[usize::from(number)];
+    for byte in text {
+        if is_plain(*byte) {
+            out.push(*byte);
+        } else {
+            out.extend_from_slice(&[b'\\', b'u', b'0', b'0', digit(byte >> 4), digit(byte & 0xf)]);
+        }
+    }
 }
 
 #[cfg(test)]
