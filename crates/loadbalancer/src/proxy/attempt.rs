@@ -209,7 +209,7 @@ async fn attempt(
     // RFC 9110 §10.1.1: an expectation is not passed on to HTTP/1.0, which does not know it.
     let held = request.expects_continue && !backend.old.get();
     put_head(client, backend, request, (framing, held), &mut connection.unsent);
-    let outgoing = Outgoing::new(body, framing, idempotent, held);
+    let outgoing = Outgoing::new(body, &request.head.headers, framing, idempotent, held);
     match outgoing.held {
         true => client.wait_for(Waiting::Continue, config.timeouts.expect_continue),
         false => client.wait_for(Waiting::RequestBody, config.timeouts.body_stall),

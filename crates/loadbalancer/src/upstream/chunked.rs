@@ -38,6 +38,8 @@ pub(super) struct ChunkDecoder {
     state: State,
     /// Bytes of extensions so far.
     extensions: usize,
+    /// Fields named by `Connection`: they end here as trailers too (RFC 9110 §7.6.1).
+    named: Vec<HeaderName>,
 }
 
 /// What came off the front.
@@ -51,6 +53,11 @@ pub(super) enum Decoded {
 }
 
 impl ChunkDecoder {
+    /// A decoder that leaves out trailers that the head's `Connection` has named.
+    pub(super) fn without(named: Vec<HeaderName>) -> Self {
+        Self { named, ..Self::default() }
+    }
+
     /// Takes the next piece off the front of `received`.
     ///
     /// # Errors
@@ -88,7 +95,10 @@ impl ChunkDecoder {
                     self.state = State::Size;
                 }
                 State::Trailers => {
-                    let Some(trailers) = take_trailers(received)? else { return Ok(Decoded::NeedMore) };
+                    let Some(mut trailers) = take_trailers(received)? else { return Ok(Decoded::NeedMore) };
+                    for name in &self.named {
+                        trailers.remove(name);
+                    }
                     self.state = State::Done;
                     return Ok(Decoded::End(trailers));
                 }

@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{HeaderMap, HeaderValue};
+use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 
 use super::chunked::ChunkDecoder;
@@ -176,14 +176,15 @@ struct Fields {
     chunked: bool,
     /// The connection is closed after this response.
     close: bool,
+    /// Fields that `Connection` names.
+    named: Vec<HeaderName>,
 }
 
 /// RFC 9110 §7.6.1: what is about the connection to the backend ends here.
 fn read_fields(head: &Bytes, places: &[Place], names: &mut Names) -> Result<Fields, &'static str> {
     // Two more are ours.
     let headers = HeaderMap::with_capacity(places.len() + 2);
-    let mut fields = Fields { headers, length: None, chunked: false, close: false };
-    let mut named = Vec::new();
+    let mut fields = Fields { headers, length: None, chunked: false, close: false, named: Vec::new() };
     for place in places {
         let (name, class) = names.read(&head[place.name()]).ok_or("invalid field name")?;
         let value = &head[place.value()];
@@ -197,7 +198,7 @@ fn read_fields(head: &Bytes, places: &[Place], names: &mut Names) -> Result<Fiel
             Class::TransferEncoding => fields.chunked = true,
             Class::Connection => {
                 fields.close |= words(value).any(|word| word.eq_ignore_ascii_case(b"close"));
-                add_named(value, &mut named);
+                add_named(value, &mut fields.named);
             }
             _ => {}
         }
@@ -207,10 +208,10 @@ fn read_fields(head: &Bytes, places: &[Place], names: &mut Names) -> Result<Fiel
             fields.headers.append(name, value);
         }
     }
-    if !named.is_empty() {
+    if !fields.named.is_empty() {
         // Copied without them, since removing would change the order of the rest. Hardly a server does that.
         let all = std::mem::take(&mut fields.headers);
-        for (name, value) in all.iter().filter(|(name, _)| !named.contains(name)) {
+        for (name, value) in all.iter().filter(|(name, _)| !fields.named.contains(name)) {
             fields.headers.append(name.clone(), value.clone());
         }
     }
@@ -232,7 +233,7 @@ fn judge(
     fields: Fields,
     method: &Method,
 ) -> Result<ResponseHead, &'static str> {
-    let Fields { headers, length, chunked, close } = fields;
+    let Fields { headers, length, chunked, close, named } = fields;
     // RFC 9112 §6.1: Transfer-Encoding in an HTTP/1.0 message, or beside Content-Length, is faulty framing.
     if chunked && version != Some(1) {
         return Err("Transfer-Encoding in an HTTP/1.0 response");
@@ -243,7 +244,7 @@ fn judge(
     let bodyless = method == Method::HEAD || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
     let framing = match (bodyless, chunked, length) {
         (true, _, _) => BodyFraming::None,
-        (_, true, _) => BodyFraming::Chunked(ChunkDecoder::default()),
+        (_, true, _) => BodyFraming::Chunked(ChunkDecoder::without(named)),
         (_, _, Some(length)) => BodyFraming::Length(length),
         (_, _, None) => BodyFraming::Close,
     };

@@ -7,11 +7,12 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{BufMut, Bytes, BytesMut};
+use http::header::{HeaderMap, HeaderName};
 use http_body::{Body, Frame};
 use hyper::body::Incoming;
 
 use super::chunked::may_trail;
-use super::encode::Framing;
+use super::encode::{Framing, named_by_connection};
 use super::{ExchangeError, UpstreamConn};
 
 /// Most of a body that is kept for a second try: Pingora's and linkerd's bound.
@@ -106,6 +107,8 @@ pub(crate) struct Outgoing {
     chunk: Bytes,
     tail: &'static [u8],
     ended: bool,
+    /// Fields named by `Connection`: they end here as trailers too (RFC 9110 §7.6.1).
+    named: Vec<HeaderName>,
     /// The client waits for 100 before it sends the body, and the backend has not asked for it yet: it is not touched,
     /// since touching it makes hyper ask the client (RFC 9110 §10.1.1).
     pub held: bool,
@@ -118,11 +121,25 @@ pub(crate) struct Outgoing {
 }
 
 impl Outgoing {
-    pub(crate) fn new(body: RequestBody, framing: Framing, idempotent: bool, held: bool) -> Self {
+    /// A request with this head. `held` keeps its body back until the backend asks for it.
+    pub(crate) fn new(body: RequestBody, head: &HeaderMap, framing: Framing, idempotent: bool, held: bool) -> Self {
+        let named = if framing == Framing::Chunked { named_by_connection(head) } else { Vec::new() };
         let left = if let Framing::Length(length) = framing { length } else { 0 };
         let ended = matches!(framing, Framing::None | Framing::Length(0));
         let held = held && !ended;
-        Self { body, framing, left, chunk: Bytes::new(), tail: b"", ended, held, idempotent, written: 0, body_bytes: 0 }
+        Self {
+            body,
+            framing,
+            left,
+            chunk: Bytes::new(),
+            tail: b"",
+            ended,
+            named,
+            held,
+            idempotent,
+            written: 0,
+            body_bytes: 0,
+        }
     }
 
     /// Sends on. `Ready(Ok)` when head and body are through; `progress` is called after each write.
@@ -175,7 +192,7 @@ impl Outgoing {
                 let trailers = frame.into_trailers().unwrap_or_default();
                 self.put_end(connection, &trailers);
             }
-            None => self.put_end(connection, &http::HeaderMap::new()),
+            None => self.put_end(connection, &HeaderMap::new()),
         }
         Ok(false)
     }
@@ -196,13 +213,13 @@ impl Outgoing {
         self.chunk = data;
     }
 
-    fn put_end(&mut self, connection: &mut UpstreamConn, trailers: &http::HeaderMap) {
+    fn put_end(&mut self, connection: &mut UpstreamConn, trailers: &HeaderMap) {
         self.ended = true;
         if self.framing != Framing::Chunked {
             return;
         }
         connection.unsent.put_slice(b"0\r\n");
-        for (name, value) in trailers.iter().filter(|(name, _)| may_trail(name)) {
+        for (name, value) in trailers.iter().filter(|(name, _)| may_trail(name) && !self.named.contains(name)) {
             for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
                 connection.unsent.put_slice(part);
             }

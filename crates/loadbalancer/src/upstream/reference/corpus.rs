@@ -33,6 +33,7 @@ pub(super) const VALID: &[&[u8]] = &[
     b"HTTP/1.1 205 Reset Content\r\nContent-Length: 0\r\n\r\n",
     b"HTTP/1.1 200 OK\r\nSet-Cookie: a=1\r\nDate: x\r\nSet-Cookie: b=2\r\nX-Empty:\r\nX-Latin: \xe9\r\nContent-Length: 1\r\n\r\nx",
     b"HTTP/1.1 200 OK\r\nConnection: X-Hop, close\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\nContent-Length: 1\r\n\r\nx",
+    b"HTTP/1.1 200 OK\r\nConnection: X-Hop\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-Hop: 1\r\nX-Sum: 2\r\n\r\n",
     b"HTTP/1.1 407 Proxy\r\nProxy-Authenticate: Basic\r\nUpgrade: h2c\r\nContent-Length: 0\r\n\r\n",
 ];
 
@@ -136,6 +137,14 @@ fn what_backends_send_is_read_as_hyper_reads_it_wherever_it_is_cut() {
         let every: Vec<usize> = (0..bytes.len()).collect();
         check_response(bytes, &every, &Method::GET);
     }
+}
+
+#[test]
+fn what_connection_names_ends_here_as_a_trailer_too() {
+    let named = VALID.iter().find(|bytes| bytes.ends_with(b"0\r\nX-Hop: 1\r\nX-Sum: 2\r\n\r\n")).unwrap();
+    let Verdict::Whole(message, 0) = ours(&[named], &Method::GET, false) else { panic!() };
+    // RFC 9110 §7.6.1.
+    assert_eq!(message.trailers.keys().collect::<Vec<_>>(), ["x-sum"]);
 }
 
 #[test]

@@ -98,7 +98,7 @@ pub(super) async fn send(request: Request<Incoming>, connection: Box<UpstreamCon
     let mut connection = connection;
     let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
     write_head(&mut connection.unsent, head.method.as_str(), target, &head.headers, &facts(framing));
-    Exchange::new(connection, Outgoing::new(body, framing, true, false))
+    Exchange::new(connection, Outgoing::new(body, &head.headers, framing, true, false))
 }
 
 /// Sends the request and returns what arrived at `peer`.

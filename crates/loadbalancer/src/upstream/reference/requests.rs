@@ -57,7 +57,8 @@ fn put(raw: &mut Vec<u8>, fields: &[(String, Vec<u8>)]) {
 
 /// The request as a client sends it.
 fn raw(method: &str, target: &str, fields: &[(String, Vec<u8>)], body: &Body) -> Vec<u8> {
-    let mut raw = format!("{method} {target} HTTP/1.1\r\nhost: client\r\n").into_bytes();
+    let mut raw = format!("{method} {target} HTTP/1.1\r\nhost: client\r\nconnection: x-named, TE\r\nx-named: here\r\n")
+        .into_bytes();
     put(&mut raw, fields);
     match body {
         Body::None => raw.extend_from_slice(b"\r\n"),
@@ -72,9 +73,9 @@ fn raw(method: &str, target: &str, fields: &[(String, Vec<u8>)], body: &Body) ->
                 raw.extend_from_slice(&[chunk, &b"\r\n"[..]].concat());
             }
             raw.extend_from_slice(b"0\r\n");
-            // None of these may stand here (RFC 9110 §6.5.1): they must not reach the backend.
+            // None of these may stand here (RFC 9110 §6.5.1, and §7.6.1 for the last): they must not reach the backend.
             raw.extend_from_slice(
-                b"content-length: 7\r\nHost: evil\r\nx-forwarded-for: 6.6.6.6\r\nx_real_ip: 6.6.6.6\r\n",
+                b"content-length: 7\r\nHost: evil\r\nx-forwarded-for: 6.6.6.6\r\nx_real_ip: 6.6.6.6\r\nx-named: there\r\n",
             );
             put(&mut raw, trailers);
             raw.extend_from_slice(b"\r\n");
