@@ -24,10 +24,10 @@ use subject::{Backends, Subject, Under};
 const BOUNDS: &[Bound] = &[
     Bound { what: PICK, most: 35.0, unit: "instructions" },
     Bound { what: RECORD, most: 40.0, unit: "instructions" },
-    Bound { what: HEAD_PLAIN, most: 1050.0, unit: "instructions" },
-    Bound { what: HEAD_BROWSER, most: 5700.0, unit: "instructions" },
-    Bound { what: REQUEST, most: 24_300.0, unit: "instructions" },
-    Bound { what: ALLOCATIONS, most: 5.1, unit: "allocations" },
+    Bound { what: HEAD_PLAIN, most: 560.0, unit: "instructions" },
+    Bound { what: HEAD_BROWSER, most: 4100.0, unit: "instructions" },
+    Bound { what: REQUEST, most: 25_000.0, unit: "instructions" },
+    Bound { what: ALLOCATIONS, most: 4.1, unit: "allocations" },
     // The promise: none, ever.
     Bound { what: PICK_ALLOCATIONS, most: 0.0, unit: "allocations" },
     // Request and response are each read once and written once; the rest is a connection's start and end.
