@@ -164,11 +164,13 @@ async fn the_close_handshake_goes_through_from_either_side() {
     assert_eq!(next(&mut socket).await, Some(Message::Close(Some(frame.clone()))), "the server's answer to it");
     assert_eq!(next(&mut socket).await, None);
     assert_eq!(echo.ended.recv().await, Some(Some(Message::Close(Some(frame)))));
+    drop(socket);
     let mut socket = open(&balancer).await;
     socket.send(Message::text("quit")).await.unwrap();
     let frame = CloseFrame { code: CloseCode::from(4001), reason: "as you wish".into() };
     assert_eq!(next(&mut socket).await, Some(Message::Close(Some(frame))));
     assert_eq!(next(&mut socket).await, None);
+    drop(socket);
     wait_for_tunnels(&balancer, 0.0).await;
 }
 
@@ -180,6 +182,7 @@ async fn an_end_without_a_word_on_one_side_ends_the_other() {
     socket.send(Message::text("crash")).await.unwrap();
     assert_eq!(next(&mut socket).await, None);
     assert_eq!(echo.ended.recv().await, Some(None));
+    drop(socket);
     let mut socket = open(&balancer).await;
     echoed(&mut socket, Message::text("here")).await;
     drop(socket);

@@ -142,7 +142,7 @@ async fn a_chunk_size_of_16_digits_does_not_overflow() {
         client.half_close().await;
         // Refused, or never complete: never the end of a body.
         if let Some(answer) = client.message().await {
-            assert_eq!(answer.status(), 400, "{size}");
+            assert!([400, 413].contains(&answer.status()), "{size}: {}", answer.head);
         }
         assert!(client.until_closed().await.0.is_empty(), "{size}");
         e2e::eventually("nothing is in flight", async || {

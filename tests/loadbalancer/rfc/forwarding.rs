@@ -143,7 +143,7 @@ async fn a_request_that_was_here_before_is_508() {
 
 /// RFC 9110 §7.6.3 (item 48)
 #[tokio::test]
-async fn two_balancers_in_a_row_are_no_loop_and_one_before_itself_is() {
+async fn two_balancers_in_a_row_are_no_loop_and_two_in_a_ring_are() {
     let rig = Rig::start().await;
     let outer = Balancer::start(&[format!("127.0.0.1:{}", rig.balancer.port())], &[]).await;
     assert_eq!(outer.get("/").await.text(), "ok");
@@ -151,9 +151,11 @@ async fn two_balancers_in_a_row_are_no_loop_and_one_before_itself_is() {
     let via = got.fields("via").join(", ");
     let pseudonyms: Vec<&str> = via.split(", ").collect();
     assert!(pseudonyms.len() == 2 && pseudonyms[0] != pseudonyms[1], "{via}");
-    // One whose backend is itself.
+    // Two whose backends are each other. One that names itself does not even start.
     let port = super::super::free_port().to_string();
-    let own = Balancer::start(&[format!("127.0.0.1:{port}")], &["--port", &port]).await;
+    let own = Balancer::start(&[format!("127.0.0.1:{port}")], &[]).await;
+    let _other = Balancer::start(&[format!("127.0.0.1:{}", own.port())], &["--port", &port]).await;
+    own.wait_for_state(&format!("127.0.0.1:{port}"), "ready").await;
     let answer = own.get("/").await;
     assert_eq!(answer.status.as_u16(), 508, "{}", answer.text());
     let metrics = e2e::http::get(own.admin_port(), "/metrics").await.text();

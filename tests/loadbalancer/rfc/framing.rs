@@ -146,9 +146,10 @@ async fn a_plain_length_goes_on_whatever_the_method() {
         let got = rig.record.take();
         assert_eq!((got.len(), got[0].text().as_str(), got[0].end), (1, "hello", End::Chunked), "{method}");
     }
-    // Leading zeros are digits (RFC 9110 §8.6); what goes on is written afresh.
-    let got = rig.forwarded("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 0005\r\n\r\nhello").await;
-    assert_eq!((got.field("content-length"), got.text().as_str()), (Some("5"), "hello"));
+    // A leading zero is valid (RFC 9110 §8.6), and octal to some: not worth the doubt.
+    for zeros in ["0005", "00", "010"] {
+        rig.refuses(400, format!("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: {zeros}\r\n\r\nhello")).await;
+    }
 }
 
 /// RFC 9112 §6.3 (item 23)

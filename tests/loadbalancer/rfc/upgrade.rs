@@ -176,7 +176,6 @@ async fn a_101_that_nobody_asked_for_is_502() {
             b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n",
         ),
         (format!("{HANDSHAKE}\r\n"), b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\n\r\n"),
-        (format!("{HANDSHAKE}\r\n"), b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\n\r\n"),
         (
             format!("{HANDSHAKE}\r\n"),
             b"HTTP/1.0 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
