@@ -38,6 +38,8 @@ async fn a_chunked_response_is_decoded_however_it_is_cut_up() {
     for (body, text) in [
         ("5\r\nhello\r\n0\r\n\r\n", "hello"),
         ("0\r\n\r\n", ""),
+        // Servers of old pad the size to a fixed width; a request that did would be refused.
+        ("5  \r\nhello\r\n0\r\n\r\n", "hello"),
         ("a\r\n0123456789\r\nA;x=\"y\"\r\n0123456789\r\n00\r\n\r\n", "01234567890123456789"),
     ] {
         let answer = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n{body}");
@@ -160,7 +162,6 @@ async fn a_chunked_response_that_is_not_valid_never_looks_complete() {
         "zz\r\nok\r\n0\r\n\r\n",
         "0x2\r\nok\r\n0\r\n\r\n",
         "+2\r\nok\r\n0\r\n\r\n",
-        "2 \r\nok\r\n0\r\n\r\n",
         "2\nok\r\n0\r\n\r\n",
         "2\r\nok\n0\r\n\r\n",
         "2\r\nokX\r\n0\r\n\r\n",
