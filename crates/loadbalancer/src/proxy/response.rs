@@ -1,6 +1,7 @@
 //! The response head on its way to the client. The backend's fields about its own connection are gone already; ours
 //! come here.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
 use std::time::SystemTime;
@@ -71,7 +72,7 @@ fn switch(
         id: client.worker.shared.tunnels.number(),
         pool: client.worker.shared.config.pool.name.clone(),
         backend: record.backend().backend.spec.name.clone(),
-        client: client.peer.client,
+        client: SocketAddr::new(client.address, client.peer.client.port()),
         protocol: protocol.to_owned(),
         path: request.head.uri.path().chars().take(MOST_PATH).collect(),
         since: SystemTime::now(),
