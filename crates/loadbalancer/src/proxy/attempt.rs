@@ -281,7 +281,7 @@ fn put_head(
         expects_continue,
         upgrade: request.upgrade,
         takes_trailers: request.takes_trailers,
-        max_forwards: request.max_forwards,
+        max_forwards: request.max_forwards.map(|hops| hops.saturating_sub(1)),
     };
     write_head(out, request.head.method.as_str(), &request.target, &request.head.headers, &facts);
 }

@@ -214,14 +214,15 @@ fn max_forwards(head: &Parts) -> Result<Option<u64>, ProxyError> {
     let mut values = head.headers.get_all(MAX_FORWARDS).iter();
     let Some(value) = values.next() else { return Ok(None) };
     let number = value.to_str().ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
-    match number.and_then(|text| text.parse().ok()) {
-        Some(number) if values.next().is_none() => Ok(Some(number)),
+    match number {
+        // More hops than we can count are as many as we can count: the lesser of the two goes on.
+        Some(digits) if !digits.is_empty() && values.next().is_none() => Ok(Some(digits.parse().unwrap_or(u64::MAX))),
         _ => Err(bad(Rejected::MaxForwards)),
     }
 }
 
 /// RFC 9112 §3.2: origin form, taken from an absolute one.
-fn target(head: &Parts) -> Result<Cow<'_, str>, ProxyError> {
+fn target<'a>(client: &Client, head: &'a Parts) -> Result<Cow<'a, str>, ProxyError> {
     if head.uri.authority().is_some() {
         match head.uri.scheme_str() {
             Some("http" | "https") => {}
