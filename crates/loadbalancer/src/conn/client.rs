@@ -25,6 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Client {
     pub worker: Rc<Worker>,
     pub peer: Peer,
+    /// Whether the request asks about the server as a whole though its target does not say `*` (RFC 9112 §3.2.4).
+    pub about_server: Cell<bool>,
     /// IPv4 addresses as such, also on a socket for both.
     pub address: IpAddr,
     /// The same as text, made once.
@@ -63,6 +65,7 @@ impl Client {
         let deadline = worker.sweep.enter(Waiting::FirstRequest, until);
         Rc::new(Self {
             peer,
+            about_server: Cell::default(),
             address,
             address_text: address.to_string(),
             trusted,
@@ -151,7 +154,8 @@ impl Client {
     }
 
     /// A whole head goes to hyper.
-    pub(super) fn head_passed(&self, body: Body) {
+    pub(super) fn head_passed(&self, body: Body, about_server: bool) {
+        self.about_server.set(about_server);
         self.body.set(body);
         self.parsing.set(true);
         self.busy.set(true);

@@ -81,7 +81,7 @@ impl ClientStream {
     fn pass_head(&mut self, received: &[u8]) -> io::Result<Option<usize>> {
         match self.door.pass_head(received, &self.client.worker.shared.config.limits) {
             Ok((Pass::On(passed), Some(body))) => {
-                self.client.head_passed(body);
+                self.client.head_passed(body, self.door.about_server);
                 Ok(Some(passed))
             }
             Ok(_) => Ok(None),

@@ -124,6 +124,15 @@ fn request_line(line: &[u8], limits: &Limits) -> Result<bool, Rejected> {
     Ok(modern)
 }
 
+/// RFC 9112 §3.2.4: `OPTIONS http://host` with neither path nor query asks about the server as a whole. Behind here the
+/// empty path of a URL is `/`.
+pub(super) fn asks_about_server(head: &[u8]) -> bool {
+    let Some(line) = head.strip_prefix(b"OPTIONS ") else { return false };
+    let target = &line[..memchr(b' ', line).unwrap_or(line.len())];
+    let Some(scheme) = memmem::find(target, b"://") else { return false };
+    !target.starts_with(b"/") && !target[scheme + 3..].iter().any(|byte| matches!(byte, b'/' | b'?'))
+}
+
 /// What the two framing fields say.
 #[derive(Default)]
 struct Framing {

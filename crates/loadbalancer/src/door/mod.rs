@@ -54,6 +54,8 @@ pub(crate) struct Door {
     pub held: BytesMut,
     /// How much of `held` has been searched for the end of a head.
     searched: usize,
+    /// Whether the current request is about the server as a whole, in a form that the parser does not keep.
+    pub about_server: bool,
 }
 
 impl Door {
@@ -75,6 +77,7 @@ impl Door {
         };
         self.searched = 0;
         let body = head::judge(&received[start..start + length], limits)?;
+        self.about_server = head::asks_about_server(&received[start..start + length]);
         self.stage = match body {
             Body::None => Stage::Head,
             Body::Length(length) => Stage::Length(length),

@@ -220,3 +220,14 @@ proptest! {
         prop_assert!(pieces.0.starts_with(&whole.0));
     }
 }
+
+#[test]
+fn only_a_bare_absolute_target_of_options_is_about_the_server() {
+    let seen = |line: &str| super::head::asks_about_server(format!("{line} HTTP/1.1\r\nhost: a\r\n\r\n").as_bytes());
+    for line in ["OPTIONS http://a", "OPTIONS https://a:1"] {
+        assert!(seen(line), "{line}");
+    }
+    for line in ["OPTIONS http://a/", "OPTIONS http://a?q", "OPTIONS *", "OPTIONS /x://b", "GET http://a"] {
+        assert!(!seen(line), "{line}");
+    }
+}

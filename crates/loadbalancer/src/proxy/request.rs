@@ -8,7 +8,6 @@ use std::fmt::Write as _;
 
 use http::header::{CONNECTION, EXPECT, HOST, HeaderValue, MAX_FORWARDS, TE, UPGRADE, VIA};
 use http::request::Parts;
-use http::uri::PathAndQuery;
 use http::{Method, Version};
 use lb_core::metrics::Rejected;
 
@@ -95,7 +94,7 @@ impl<'a> Outbound<'a> {
         };
         Ok(Self {
             head,
-            target: target(head)?,
+            target: target(client, head)?,
             host: host(head)?,
             request_id,
             length_announced: seen.length,
@@ -234,17 +233,11 @@ fn target<'a>(client: &Client, head: &'a Parts) -> Result<Cow<'a, str>, ProxyErr
         // §3.2.4: only OPTIONS may ask about the server as a whole.
         Some("*") if head.method != Method::OPTIONS => Err(bad(Rejected::Target)),
         // §3.2.4: an absolute target without path and query stands for `*` with OPTIONS.
-        None | Some("" | "/") if head.method == Method::OPTIONS && is_bare(head) => Ok(Cow::Borrowed("*")),
+        _ if client.about_server.get() => Ok(Cow::Borrowed("*")),
         Some(target) if target.starts_with('?') => Ok(Cow::Owned(format!("/{target}"))),
         Some(target) if !target.is_empty() => Ok(Cow::Borrowed(target)),
         _ => Ok(Cow::Borrowed("/")),
     }
-}
-
-/// Whether the target is `http://host` with nothing behind it. As text an empty path is `/`; compared as what it is, it
-/// is not.
-fn is_bare(head: &Parts) -> bool {
-    head.uri.authority().is_some() && head.uri.path_and_query() != Some(&PathAndQuery::from_static("/"))
 }
 
 /// RFC 9112 §3.2: exactly one valid Host in HTTP/1.1; the authority of an absolute target replaces it (§3.2.2).
