@@ -38,7 +38,7 @@ pub(crate) const HAPROXY: Need = Need::System { programs: &["haproxy"], packages
 pub(crate) const SYSTEMD: Need = Need::System { programs: &["systemd-analyze"], packages: &["systemd"] };
 
 /// Packages of which Debian starts a service, and its name.
-const SERVICES: [(&str, &str); 2] = [("nginx-light", "nginx"), ("haproxy", "haproxy")];
+const SERVICES: [(&str, &str); 3] = [("nginx-light", "nginx"), ("haproxy", "haproxy"), ("caddy", "caddy")];
 
 /// Installs what is missing of `needs`.
 ///
