@@ -1,9 +1,11 @@
-//! The proxies that are compared, each with one worker and settings that ask the same of it.
+//! The proxies that are compared, each started with one worker.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::site::{PROXY_CORE, Process, Site, free_ports, nginx_config, wait_for};
+use super::process::{Process, free_ports};
+use super::site::{Dir, READY_WITHIN, nginx_config, serves_files};
+use super::{config, http, websocket};
 use crate::Error;
 
 /// A proxy.
@@ -12,6 +14,28 @@ pub(super) enum Contender {
     Loadbalancer,
     Nginx,
     Haproxy,
+    Caddy,
+}
+
+/// What the backends do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    Files,
+    Sinks,
+    Echoes,
+}
+
+/// How a proxy is started.
+pub(super) struct Setup<'a> {
+    pub(super) dir: &'a Dir,
+    /// Where our release binary is.
+    pub(super) release: &'a Path,
+    pub(super) cores: &'a str,
+    pub(super) origin: Origin,
+    pub(super) backends: &'a [String],
+    /// Ours alone: more workers than one, and further arguments.
+    pub(super) workers: usize,
+    pub(super) arguments: Vec<String>,
 }
 
 /// A started proxy; ends when dropped.
@@ -27,51 +51,75 @@ impl Proxy {
 }
 
 impl Contender {
-    pub(super) const ALL: [Self; 3] = [Self::Loadbalancer, Self::Nginx, Self::Haproxy];
+    pub(super) const ALL: [Self; 4] = [Self::Loadbalancer, Self::Nginx, Self::Haproxy, Self::Caddy];
 
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Loadbalancer => "loadbalancer",
             Self::Nginx => "nginx",
             Self::Haproxy => "haproxy",
+            Self::Caddy => "caddy",
         }
     }
 
-    pub(super) fn is_peer(self) -> bool {
-        self != Self::Loadbalancer
+    /// Starts it on a free port, and waits until it answers rightly.
+    pub(super) fn start(self, setup: &Setup<'_>) -> Result<Proxy, Error> {
+        let failed = |e| Error::Failed(format!("{} did not start: {e}", self.name()));
+        let [port] = free_ports()?;
+        let process = self.spawn(setup, port).map_err(failed)?;
+        let mut proxy = Proxy { port, process };
+        proxy.process.wait_until(READY_WITHIN, || answers(setup.origin, port)).map_err(failed)?;
+        Ok(proxy)
     }
 
-    /// Starts it on a free port, and waits until it answers rightly through every backend's port.
-    pub(super) fn start(self, site: &Site, release: &Path) -> Result<Proxy, Error> {
-        let [port] = free_ports()?;
-        let process = match self {
-            Self::Loadbalancer => {
-                let backends = site.backends.map(|port| format!("127.0.0.1:{port}")).join(",");
-                Process::start(PROXY_CORE, &release.join("loadbalancer"), |command| {
-                    command
-                        .env("PROXY_BIND", "127.0.0.1")
-                        .env("PROXY_PORT", port.to_string())
-                        .env("ADMIN_PORT", "0")
-                        .env("LB_WORKERS", "1")
-                        .env("RUST_LOG", "warn")
-                        .env("BACKENDS", backends)
-                        // Its token file goes away with everything else.
-                        .env("XDG_RUNTIME_DIR", site.dir())
-                })?
-            }
+    fn spawn(self, setup: &Setup<'_>, port: u16) -> Result<Process, Error> {
+        let Setup { dir, cores, backends, .. } = setup;
+        let start = |program: &Path, arguments: &dyn Fn(&mut Command)| {
+            Process::start(dir.path(), cores, program, |command| {
+                arguments(command);
+                command
+            })
+        };
+        match self {
+            Self::Loadbalancer => start(&setup.release.join("loadbalancer"), &|command| {
+                command
+                    .args(&setup.arguments)
+                    .env("PROXY_BIND", "127.0.0.1")
+                    .env("PROXY_PORT", port.to_string())
+                    .env("ADMIN_PORT", "0")
+                    .env("LB_WORKERS", setup.workers.to_string())
+                    .env("RUST_LOG", "warn")
+                    .env("BACKENDS", backends.join(","))
+                    // Its token file goes away with everything else.
+                    .env("XDG_RUNTIME_DIR", dir.path());
+            }),
             Self::Nginx => {
-                let text = nginx_config(site.dir(), "nginx", &nginx_http(port, site.backends));
-                let config = site.write("nginx.conf", &text)?;
-                Process::start(PROXY_CORE, Path::new("nginx"), |command| command.arg("-c").arg(config))?
+                let http = config::nginx(port, setup.origin, backends);
+                let file = dir.write("nginx.conf", &nginx_config(dir.path(), "nginx", &http))?;
+                start(Path::new("nginx"), &|command| {
+                    command.arg("-c").arg(&file);
+                })
             }
             Self::Haproxy => {
-                let config = site.write("haproxy.cfg", &haproxy_config(port, site.backends))?;
-                Process::start(PROXY_CORE, Path::new("haproxy"), |command| command.arg("-db").arg("-f").arg(config))?
+                let file = dir.write("haproxy.cfg", &config::haproxy(port, backends))?;
+                start(Path::new("haproxy"), &|command| {
+                    command.arg("-db").arg("-f").arg(&file);
+                })
             }
-        };
-        let proxy = Proxy { port, process };
-        wait_for(port).map_err(|e| Error::Failed(format!("{}: {e}", self.name())))?;
-        Ok(proxy)
+            Self::Caddy => {
+                let file = dir.write("Caddyfile", &config::caddy(port, backends))?;
+                start(Path::new("caddy"), &|command| {
+                    command
+                        .args(["run", "--adapter", "caddyfile", "--config"])
+                        .arg(&file)
+                        .env("GOMAXPROCS", "1")
+                        // It keeps files of its own below these.
+                        .env("HOME", dir.path())
+                        .env("XDG_CONFIG_HOME", dir.path())
+                        .env("XDG_DATA_HOME", dir.path());
+                })
+            }
+        }
     }
 
     /// What it says about its version, in one line.
@@ -79,33 +127,49 @@ impl Contender {
         let (program, argument) = match self {
             Self::Loadbalancer => (release.join(self.name()), "--version"),
             Self::Nginx | Self::Haproxy => (PathBuf::from(self.name()), "-v"),
+            Self::Caddy => (PathBuf::from(self.name()), "version"),
         };
         let output = Command::new(program)
             .arg(argument)
             .env("PATH", format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default()))
             .output();
         let text = output.map(|output| [output.stdout, output.stderr].concat()).unwrap_or_default();
-        String::from_utf8_lossy(&text).lines().next().unwrap_or("unknown version").to_owned()
+        version_number(&String::from_utf8_lossy(&text)).unwrap_or("of unknown version").to_owned()
     }
 }
 
-/// 128 idle connections: both sides of 64 clients fit, so that none is opened again and again.
-fn nginx_http(port: u16, backends: [u16; 3]) -> String {
-    let servers = backends.map(|port| format!("    server 127.0.0.1:{port};\n")).concat();
-    format!(
-        "  upstream pool {{\n{servers}    keepalive 128;\n    keepalive_requests 1000000000;\n  }}\n  server {{\n    \
-         listen 127.0.0.1:{port};\n    location / {{\n      proxy_pass http://pool;\n      proxy_http_version 1.1;\n      \
-         proxy_set_header Host $http_host;\n      proxy_set_header Connection \"\";\n      \
-         proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;\n    }}\n  }}\n"
-    )
+/// The first word that begins like a version: every program puts other words round it.
+fn version_number(text: &str) -> Option<&str> {
+    let words = text.split(|c: char| c.is_whitespace() || c == '/').map(|word| word.trim_start_matches('v'));
+    words
+        .map(|word| word.split('-').next().unwrap_or(word))
+        .find(|word| word.starts_with(|c: char| c.is_ascii_digit()) && word.contains('.'))
 }
 
-/// `http-reuse always`, because the others reuse any idle connection, too.
-fn haproxy_config(port: u16, backends: [u16; 3]) -> String {
-    let servers = backends.map(|port| format!("  server s{port} 127.0.0.1:{port}\n")).concat();
-    format!(
-        "global\n  nbthread 1\n  maxconn 4096\ndefaults\n  mode http\n  timeout connect 2s\n  timeout client 75s\n  \
-         timeout server 30s\n  option forwardfor\n  http-reuse always\nfrontend front\n  bind 127.0.0.1:{port}\n  \
-         default_backend pool\nbackend pool\n  balance roundrobin\n{servers}"
-    )
+/// Whether the proxy does what it will be measured at.
+fn answers(origin: Origin, port: u16) -> Result<(), String> {
+    let connect = || http::connect(port).map_err(|e| format!("port {port}: {e}"));
+    match origin {
+        Origin::Files => serves_files(port),
+        Origin::Sinks => http::ask(&mut connect()?, "/upload", 1 << 20, 2),
+        Origin::Echoes => websocket::try_once(port),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_found_between_other_words() {
+        for (text, version) in [
+            ("loadbalancer 0.1.0\n", "0.1.0"),
+            ("nginx version: nginx/1.22.1\n", "1.22.1"),
+            ("HAProxy version 2.6.12-1+deb12u4 2026/10/17 - https://haproxy.org/\n", "2.6.12"),
+            ("v2.6.2 h1:abc=\n", "2.6.2"),
+        ] {
+            assert_eq!(version_number(text), Some(version));
+        }
+        assert_eq!(version_number("sh: not found"), None);
+    }
 }

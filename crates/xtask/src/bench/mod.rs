@@ -1,48 +1,65 @@
-//! `cargo xtask bench`: CPU time per proxied request, beside NGINX and HAProxy under the same conditions.
+//! `cargo xtask bench`: what a request costs, beside NGINX, HAProxy and Caddy under the same conditions.
 //!
-//! Each proxy has one worker pinned to core 0; load generator and backends have the other cores. All keep connections
-//! on both sides, add X-Forwarded-For and write no access log (ours also adds its other fields, as it always does).
-//! Only runs of one invocation compare: the same binary differs by several percent from hour to hour.
+//! Each proxy has one worker pinned to core 0; load generators and backends have the other cores. What is measured is
+//! in `work.rs`, the peers' settings are in `config.rs`. Rounds outside, works next, contenders inside, in an order
+//! that rotates: a change of the machine's speed meets all of them. Every measurement starts its proxy afresh, and one
+//! whose answers were not all right has no figure but a reason. Only figures of one run compare: the same binary
+//! differs by several percent from hour to hour.
 
+mod config;
 mod contender;
-mod load;
+mod growth;
+mod http;
+mod idle;
+mod machine;
+mod markdown;
+mod measure;
+mod open_loop;
+mod origin;
+mod proc;
+mod process;
 mod report;
+mod results;
 mod site;
+mod websocket;
+mod work;
+mod write;
+mod wrk;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::system::{self, Need};
 use crate::workspace::{Workspace, cargo};
 use crate::{Error, say};
 use contender::Contender;
-use load::{Sample, Work};
-use report::Series;
-use site::Site;
+use measure::Ground;
+use results::{CheckResult, Results, Sample, Series, WorkResult};
+use site::Cores;
+use work::{CHECKS, Check, WORKS, Work};
 
 const NGINX: Need = Need::System { programs: &["nginx"], packages: &["nginx-light"] };
+const CADDY: Need = Need::System { programs: &["caddy"], packages: &["caddy"] };
 const WRK: Need = Need::System { programs: &["wrk"], packages: &["wrk"] };
 const TASKSET: Need = Need::System { programs: &["taskset"], packages: &["util-linux"] };
-
-/// What is measured. 128 bytes is all overhead; with 16 KiB copying begins to count. 64 connections keep one worker
-/// busy without making the number of connections the subject.
-const WORKS: [Work; 2] = [
-    Work { name: "128 B reply, 64 connections", path: "/small", bytes: 128, connections: 64 },
-    Work { name: "16 KiB reply, 64 connections", path: "/large", bytes: 16 << 10, connections: 64 },
-];
-
-/// Load average of a machine that nobody else uses; a build just before leaves about this much.
-const QUIET: f64 = 1.0;
 
 /// Options of `bench`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// How often each proxy is measured; the table shows medians
+    /// How often everything is measured; the tables show medians
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
 
-    /// How long each measurement takes, after a second of warming up
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=60))]
+    /// How long each measurement takes, after warming up; CPU time is counted in steps of 10 ms
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=60))]
     seconds: u32,
+
+    /// One round of one second, to see that it works; the figures mean little
+    #[arg(long, conflicts_with_all = ["rounds", "seconds"])]
+    quick: bool,
+
+    /// Measure only this; may be repeated
+    #[arg(long, value_name = "NAME", value_parser = work::short_names(), num_args = 1..)]
+    work: Vec<String>,
 
     /// Measure only this proxy; may be repeated
     #[arg(long, value_name = "PROXY", value_parser = Contender::ALL.map(Contender::name))]
@@ -51,105 +68,235 @@ pub(crate) struct Args {
     /// Also write every single measurement to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+
+    /// Write the results into the README, the document on benchmarks, and the JSON beside it
+    #[arg(long, conflicts_with_all = ["work", "only", "quick"])]
+    write: bool,
+
+    /// Measure nothing: show (or write) the results in this file
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["work", "only", "quick", "json", "rounds", "seconds"])]
+    from: Option<PathBuf>,
+}
+
+/// What was chosen.
+struct Plan {
+    contenders: Vec<Contender>,
+    works: Vec<Work>,
+    checks: Vec<Check>,
+    rounds: u32,
+    seconds: u32,
+}
+
+impl Plan {
+    fn new(args: &Args) -> Self {
+        let is_chosen = |chosen: &[String], name: &str| chosen.is_empty() || chosen.iter().any(|one| one == name);
+        let contenders: Vec<Contender> =
+            Contender::ALL.into_iter().filter(|contender| is_chosen(&args.only, contender.name())).collect();
+        let has_ours = contenders.contains(&Contender::Loadbalancer);
+        Self {
+            contenders,
+            works: WORKS.into_iter().filter(|work| is_chosen(&args.work, work.short)).collect(),
+            checks: CHECKS.into_iter().filter(|check| has_ours && is_chosen(&args.work, check.short)).collect(),
+            rounds: if args.quick { 1 } else { args.rounds },
+            seconds: if args.quick { 1 } else { args.seconds },
+        }
+    }
+
+    fn needs(&self) -> Vec<Need> {
+        let peers = [(Contender::Haproxy, system::HAPROXY), (Contender::Caddy, CADDY)];
+        let peers = peers.into_iter().filter(|(contender, _)| self.contenders.contains(contender));
+        // NGINX is the backend, too.
+        [NGINX, WRK, TASKSET].into_iter().chain(peers.map(|(_, need)| need)).collect()
+    }
 }
 
 /// # Errors
-/// When something is missing, does not start, or answers wrongly under load.
+/// When something is missing, or something could not be measured: what there is, is shown before.
 pub(crate) fn run(args: &Args) -> Result<(), Error> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    if cores < 2 {
-        return Err(Error::Failed("a benchmark takes two cores: one for the proxy, one for the load".to_owned()));
-    }
-    let contenders: Vec<Contender> = Contender::ALL
-        .into_iter()
-        .filter(|contender| args.only.is_empty() || args.only.iter().any(|name| name == contender.name()))
-        .collect();
-    system::provide(&[NGINX, WRK, TASKSET])?;
-    if contenders.contains(&Contender::Haproxy) {
-        system::provide(&[system::HAPROXY])?;
-    }
     let workspace = Workspace::find()?;
-    if contenders.contains(&Contender::Loadbalancer) {
-        build(&workspace)?;
+    let results = match &args.from {
+        Some(file) => write::read(file)?,
+        None => measure_all(&Plan::new(args), &workspace)?,
+    };
+    println!("{}", report::text(&results));
+    if let Some(file) = &args.json {
+        write::json(file, &results)?;
     }
-    if let Some(warning) = std::fs::read_to_string("/proc/loadavg").ok().and_then(|text| busy(&text)) {
-        say(&warning);
+    if args.write {
+        write::documents(&workspace.root, &results)?;
     }
-    let series = measure(args, &contenders, &workspace.release(), cores)?;
-    println!("{}", report::table(&series, args.rounds, args.seconds));
-    for contender in contenders {
-        println!("{}: {}", contender.name(), contender.version(&workspace.release()));
+    match failures(&results) {
+        failures if failures.is_empty() => Ok(()),
+        failures => Err(Error::Failed(format!("not everything could be measured:\n  {}", failures.join("\n  ")))),
     }
-    if let Some(path) = &args.json {
-        write_json(path, &series)?;
-    }
-    Ok(())
 }
 
-/// A warning when others use the cores that are to be measured.
-fn busy(loadavg: &str) -> Option<String> {
-    let last_minute: f64 = loadavg.split(' ').next()?.parse().ok()?;
-    (last_minute > QUIET).then(|| {
-        format!("warning: this machine is busy (load average {last_minute}): compare nothing until it is quiet")
-    })
+fn measure_all(plan: &Plan, workspace: &Workspace) -> Result<Results, Error> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let Some(share) = Cores::share(cores) else {
+        return Err(Error::Failed("a benchmark takes two cores: one for the proxy, one for the load".to_owned()));
+    };
+    system::provide(&plan.needs())?;
+    if plan.contenders.contains(&Contender::Loadbalancer) {
+        build(workspace)?;
+    }
+    let machine = machine::machine(cores);
+    if let Some(warning) = machine::warning(&machine) {
+        say(&format!("warning: {warning}"));
+    }
+    process::move_to(&share.load)?;
+    // Children inherit it. Who needs more than there is says so.
+    let _ = idle::raise_descriptor_limit(0);
+    let release = workspace.release();
+    let ground = Ground::new(&release, share, plan.seconds)?;
+    let works = measure_works(plan, &ground);
+    let checks = measure_checks(plan, &ground);
+    let version = |contender: &Contender| (contender.name().to_owned(), contender.version(&release));
+    let versions = plan.contenders.iter().map(version).collect();
+    Ok(Results { date: machine::today(), machine, rounds: plan.rounds, seconds: plan.seconds, versions, works, checks })
 }
 
 fn build(workspace: &Workspace) -> Result<(), Error> {
-    match cargo().args(["build", "--release"]).current_dir(&workspace.root).status() {
+    match cargo().args(["build", "--release", "--bin", "loadbalancer"]).current_dir(&workspace.root).status() {
         Ok(status) if status.success() => Ok(()),
-        Ok(_) => Err(Error::Failed("the programs do not build (see above)".to_owned())),
+        Ok(_) => Err(Error::Failed("the load balancer does not build (see above)".to_owned())),
         Err(e) => Err(Error::Failed(format!("cannot run cargo build: {e}"))),
     }
 }
 
-/// Rounds outside, proxies inside: a change of the machine's speed meets all of them.
-fn measure(args: &Args, contenders: &[Contender], release: &Path, cores: usize) -> Result<Vec<Series>, Error> {
-    let site = Site::new(cores)?;
-    let mut series: Vec<Series> = WORKS
-        .iter()
-        .flat_map(|work| {
-            contenders.iter().map(|contender| Series { work: *work, contender: *contender, samples: vec![] })
-        })
-        .collect();
-    for round in 0..args.rounds {
-        // Another one begins each round, so that none always follows the same neighbour.
-        let shift = round as usize % contenders.len();
-        for contender in contenders[shift..].iter().chain(&contenders[..shift]) {
-            let proxy = contender.start(&site, release)?;
-            for work in WORKS {
-                let sample = load::measure(&site, &proxy, work, args.seconds)?;
-                progress(round + 1, args.rounds, *contender, work, &sample);
-                if let Some(series) = series.iter_mut().find(|s| s.contender == *contender && s.work == work) {
-                    series.samples.push(sample);
+fn measure_works(plan: &Plan, ground: &Ground<'_>) -> Vec<WorkResult> {
+    let mut results: Vec<WorkResult> = plan.works.iter().map(|work| empty(work, &plan.contenders)).collect();
+    for round in 0..plan.rounds {
+        for (number, (work, result)) in plan.works.iter().zip(&mut results).enumerate() {
+            // Another one begins each time, so that none always follows the same neighbour.
+            let count = plan.contenders.len();
+            for turn in 0..count {
+                let at = (round as usize + number + turn) % count;
+                let (contender, series) = (plan.contenders[at], &mut result.series[at]);
+                // One failure is enough to leave it without a figure.
+                if series.failed.is_some() {
+                    continue;
                 }
+                let sample = ground.measure(work, contender);
+                progress(
+                    plan,
+                    round,
+                    &format!("{:12}  {}", contender.name(), work.name),
+                    sample.as_ref().map(|sample| format!("{} {}", report::number(sample.figure), work.unit())),
+                );
+                note(series, sample);
             }
         }
     }
-    Ok(series)
+    results
 }
 
-fn progress(round: u32, rounds: u32, contender: Contender, work: Work, sample: &Sample) {
-    say(&format!(
-        "round {round}/{rounds}  {:12}  {}: {:.2} µs/request, {:.0} requests/s",
-        contender.name(),
-        work.name,
-        sample.cpu_us(),
-        sample.requests_per_s
-    ));
+fn note(series: &mut Series, sample: Result<Sample, Error>) {
+    match sample {
+        Ok(sample) => series.samples.push(sample),
+        Err(e) => series.failed = Some(e.to_string()),
+    }
 }
 
-fn write_json(path: &Path, series: &[Series]) -> Result<(), Error> {
-    std::fs::write(path, format!("{:#}\n", report::json(series)))
-        .map_err(|e| Error::Failed(format!("cannot write {}: {e}", path.display())))
+fn empty(work: &Work, contenders: &[Contender]) -> WorkResult {
+    let series = |contender: &Contender| Series { proxy: contender.name().to_owned(), samples: vec![], failed: None };
+    WorkResult {
+        work: work.short.to_owned(),
+        name: work.name.to_owned(),
+        unit: work.unit().to_owned(),
+        target: work.target,
+        series: contenders.iter().map(series).collect(),
+    }
+}
+
+fn measure_checks(plan: &Plan, ground: &Ground<'_>) -> Vec<CheckResult> {
+    let empty = |check: &Check| CheckResult {
+        check: check.short.to_owned(),
+        name: check.name.to_owned(),
+        pairs: vec![],
+        failed: None,
+    };
+    let mut results: Vec<CheckResult> = plan.checks.iter().map(empty).collect();
+    for round in 0..plan.rounds {
+        for (check, result) in plan.checks.iter().zip(&mut results).filter(|(_, result)| result.failed.is_none()) {
+            let pair = growth::measure(ground, check, round);
+            progress(
+                plan,
+                round,
+                &format!("{:12}  {}", Contender::Loadbalancer.name(), check.name),
+                pair.as_ref().map(|pair| format!("{:.2} instead of {:.2} µs/request", pair.changed, pair.base)),
+            );
+            match pair {
+                Ok(pair) => result.pairs.push(pair),
+                Err(e) => result.failed = Some(e.to_string()),
+            }
+        }
+    }
+    results
+}
+
+fn progress(plan: &Plan, round: u32, what: &str, figure: Result<String, &Error>) {
+    let figure = figure.unwrap_or_else(|e| format!("failed: {e}"));
+    say(&format!("round {}/{}  {what}: {figure}", round + 1, plan.rounds));
+}
+
+/// Everything that has a reason instead of a figure.
+fn failures(results: &Results) -> Vec<String> {
+    let works = results.works.iter().flat_map(|work| {
+        let failed = work.series.iter().filter_map(|series| Some((&series.proxy, series.failed.as_ref()?)));
+        failed.map(|(proxy, reason)| format!("{proxy}, {}: {reason}", work.name))
+    });
+    let checks = results.checks.iter().filter_map(|check| Some(format!("{}: {}", check.name, check.failed.as_ref()?)));
+    works.chain(checks).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::Parser;
+
+    #[derive(clap::Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn plan(words: &[&str]) -> Plan {
+        Plan::new(&Cli::try_parse_from([&["bench"], words].concat()).map_err(|e| e.to_string()).unwrap().args)
+    }
 
     #[test]
-    fn a_busy_machine_is_warned_of() {
-        assert_eq!(busy("0.35 2.19 1.45 1/300 4242\n"), None);
-        assert!(busy("3.21 2.19 1.45 1/300 4242\n").is_some_and(|warning| warning.contains("3.21")));
+    fn everything_is_measured_unless_something_is_chosen() {
+        let all = plan(&[]);
+        assert_eq!((all.works.len(), all.checks.len(), all.contenders.len()), (9, 4, 4));
+        assert_eq!((all.rounds, all.seconds), (5, 3));
+        let some = plan(&["--work", "p99", "--work", "idle-8000", "--quick"]);
+        assert_eq!((some.works.len(), some.checks.len(), some.contenders.len()), (1, 1, 4));
+        assert_eq!((some.rounds, some.seconds), (1, 1));
+        let peers = plan(&["--only", "nginx", "--only", "caddy"]);
+        assert_eq!((peers.checks.len(), peers.contenders.as_slice()), (0, &[Contender::Nginx, Contender::Caddy][..]));
+        assert!(!peers.needs().contains(&system::HAPROXY));
+    }
+
+    #[test]
+    fn a_part_is_not_written_as_if_it_were_the_whole() {
+        for part in [["--work", "p99"], ["--only", "nginx"]] {
+            assert!(Cli::try_parse_from(["bench", "--write", part[0], part[1]]).is_err());
+        }
+    }
+
+    #[test]
+    fn what_failed_once_has_no_figure() {
+        let mut results = results::tests::results();
+        let series = &mut results.works[0].series[0];
+        note(series, Err(Error::Failed("502".to_owned())));
+        assert_eq!((series.samples.len(), series.median()), (3, None));
+        results.checks[0].failed = Some("gone".to_owned());
+        let expected = [
+            "loadbalancer, 128 B reply, 64 connections: 502",
+            "caddy, 128 B reply, 64 connections: it | broke",
+            "8,000 idle connections besides: gone",
+        ];
+        assert_eq!(failures(&results), expected);
     }
 }

@@ -1,121 +1,170 @@
-//! Many measurements as one table, and as JSON. Pure.
+//! Results for a terminal. Pure.
 
-use serde_json::{Value, json};
+use super::results::{CheckResult, Pair, Results, Series, WorkResult};
+use super::work::{Bound, CHECKS};
 
-use super::contender::Contender;
-use super::load::{Sample, Work};
-
-/// The measurements of one proxy at one work.
-#[derive(Clone, Debug)]
-pub(super) struct Series {
-    pub(super) work: Work,
-    pub(super) contender: Contender,
-    pub(super) samples: Vec<Sample>,
-}
-
-impl Series {
-    fn median(&self, figure: impl Fn(&Sample) -> f64) -> f64 {
-        median(self.samples.iter().map(figure).collect())
+/// Everything that was measured: one block for each work, one line for each check.
+pub(super) fn text(results: &Results) -> String {
+    let (rounds, seconds) = (results.rounds, results.seconds);
+    let mut text = format!("\none worker on one core, medians of {rounds} rounds of {seconds} s; less is better\n");
+    for work in &results.works {
+        text.push_str(&block(work));
     }
+    for check in &results.checks {
+        let Judged { figure, target, verdict } = judge(check);
+        text.push_str(&format!("\n{}: {figure}, target {target}: {verdict}\n", check.name));
+    }
+    let versions: Vec<String> = results.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
+    text.push_str(&format!("\n{}\n", versions.join(", ")));
+    text
 }
 
-/// One block for each work.
-pub(super) fn table(series: &[Series], rounds: u32, seconds: u32) -> String {
-    let mut text = format!("\nCPU time per request, one core, medians of {rounds} rounds of {seconds} s\n");
-    for block in series.chunk_by(|a, b| a.work == b.work) {
-        let Some(first) = block.first() else { continue };
-        let peers = block.iter().filter(|series| series.contender.is_peer());
-        let best = peers.map(|series| series.median(Sample::cpu_us)).min_by(f64::total_cmp);
-        text.push_str(&format!(
-            "\n{}\n  {:14}{:>10}{:>8}{:>8}{:>16}{:>12}{:>14}\n",
-            first.work.name, "", "µs/request", "user", "kernel", "min..max", "requests/s", "to best peer"
-        ));
-        for series in block {
-            text.push_str(&row(series, best));
-        }
+fn block(work: &WorkResult) -> String {
+    let verdict = match (work.is_met(), work.comparison()) {
+        (Some(is_met), Some(comparison)) => format!(
+            "{:.2} (between {:.2} and {:.2}): {}",
+            comparison.ratio,
+            comparison.low,
+            comparison.high,
+            met(is_met)
+        ),
+        _ => "not compared".to_owned(),
+    };
+    let mut text = format!(
+        "\n{}   target: {:.2} of the best of NGINX and HAProxy; {verdict}\n  {:14}{:>12}{:>8}{:>8}{:>20}{:>10}{:>14}\n",
+        work.name, work.target, "", work.unit, "user", "kernel", "min..max", "per s", "to best peer"
+    );
+    for series in &work.series {
+        text.push_str(&row(work, series));
     }
     text
 }
 
-fn row(series: &Series, best: Option<f64>) -> String {
-    let costs = || series.samples.iter().map(Sample::cpu_us);
-    let cost = series.median(Sample::cpu_us);
-    let low = costs().min_by(f64::total_cmp).unwrap_or_default();
-    let high = costs().max_by(f64::total_cmp).unwrap_or_default();
-    let ratio = best.map_or_else(|| "-".to_owned(), |best| format!("{:.2}", cost / best));
+fn row(work: &WorkResult, series: &Series) -> String {
+    if let Some(reason) = &series.failed {
+        return format!("  {:14}failed: {reason}\n", series.proxy);
+    }
+    let Some(median) = series.median() else { return String::new() };
+    let (low, high) = series.spread();
+    let or_dash =
+        |figure: Option<f64>, digits: usize| figure.map_or_else(|| "-".to_owned(), |f| format!("{f:.digits$}"));
     format!(
-        "  {:14}{cost:>10.2}{:>8.2}{:>8.2}{:>16}{:>12.0}{ratio:>14}\n",
-        series.contender.name(),
-        series.median(|sample| sample.user_us),
-        series.median(|sample| sample.sys_us),
-        format!("{low:.2}..{high:.2}"),
-        series.median(|sample| sample.requests_per_s),
+        "  {:14}{:>12}{:>8}{:>8}{:>20}{:>10}{:>14}\n",
+        series.proxy,
+        number(median),
+        or_dash(series.median_of(|sample| sample.user_us), 2),
+        or_dash(series.median_of(|sample| sample.kernel_us), 2),
+        format!("{}..{}", number(low), number(high)),
+        or_dash(series.median_of(|sample| sample.per_s), 0),
+        or_dash(work.beside_best(series).map(|comparison| comparison.ratio), 2),
     )
 }
 
-/// Everything that was measured.
-pub(super) fn json(series: &[Series]) -> Value {
-    let sample = |sample: &Sample| {
-        json!({
-            "requests": sample.requests,
-            "requests_per_s": sample.requests_per_s,
-            "user_us_per_request": sample.user_us,
-            "kernel_us_per_request": sample.sys_us,
-        })
-    };
-    let one = |series: &Series| {
-        json!({
-            "work": series.work.name,
-            "bytes": series.work.bytes,
-            "connections": series.work.connections,
-            "proxy": series.contender.name(),
-            "median_us_per_request": series.median(Sample::cpu_us),
-            "rounds": series.samples.iter().map(sample).collect::<Vec<_>>(),
-        })
-    };
-    series.iter().map(one).collect()
+/// Three digits or more, with no more after the point than a measurement deserves.
+pub(super) fn number(figure: f64) -> String {
+    if figure < 100.0 { format!("{figure:.2}") } else { format!("{figure:.0}") }
 }
 
-fn median(mut figures: Vec<f64>) -> f64 {
-    figures.sort_by(f64::total_cmp);
-    match (figures.get(figures.len().saturating_sub(1) / 2), figures.get(figures.len() / 2)) {
-        (Some(low), Some(high)) => f64::midpoint(*low, *high),
-        _ => 0.0,
+pub(super) const fn met(is_met: bool) -> &'static str {
+    if is_met { "met" } else { "missed" }
+}
+
+/// A check in words.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Judged {
+    /// Median with spread.
+    pub(super) figure: String,
+    pub(super) target: String,
+    pub(super) verdict: String,
+}
+
+pub(super) fn judge(check: &CheckResult) -> Judged {
+    let known = CHECKS.iter().find(|known| known.short == check.check);
+    match known.map(|known| known.bound) {
+        Some(Bound::Backends { percent, .. } | Bound::Idle { percent, .. }) => {
+            let change = |pair: &Pair| (pair.changed / pair.base - 1.0) * 100.0;
+            judge_by(check, format!("< {percent:.0} %"), change, |c| c < percent, |c| format!("{c:+.1} %"))
+        }
+        // CPU time is what counts: twice the cores, and each request for `changed` instead of `base`.
+        Some(Bound::Workers { times }) => {
+            let scale = |pair: &Pair| 2.0 * pair.base / pair.changed;
+            judge_by(check, format!("≥ {times:.1} times"), scale, |t| t >= times, |t| format!("{t:.2} times"))
+        }
+        Some(Bound::AccessLog { us }) => {
+            let cost = |pair: &Pair| pair.changed - pair.base;
+            judge_by(check, format!("< {us:.0} µs"), cost, |c| c < us, |c| format!("{c:+.2} µs"))
+        }
+        None => judge_by(check, "–".to_owned(), |_| 0.0, |_| false, |_| "–".to_owned()),
+    }
+}
+
+fn judge_by(
+    check: &CheckResult,
+    target: String,
+    figure: impl Fn(&Pair) -> f64,
+    is_met: impl Fn(f64) -> bool,
+    words: impl Fn(f64) -> String,
+) -> Judged {
+    match check.of_pairs(figure) {
+        Some((median, (low, high))) => Judged {
+            figure: format!("{} ({} to {})", words(median), words(low), words(high)),
+            target,
+            verdict: met(is_met(median)).to_owned(),
+        },
+        None => {
+            let reason = check.failed.as_deref().unwrap_or("not measured");
+            Judged { figure: "–".to_owned(), target, verdict: format!("failed: {reason}") }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::results::tests::results;
 
     #[test]
-    fn medians() {
-        assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
-        assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), 2.5);
-        assert_eq!(median(vec![]), 0.0);
+    fn a_block_for_each_work_and_a_line_for_each_check() {
+        let expected = "
+one worker on one core, medians of 3 rounds of 5 s; less is better
+
+128 B reply, 64 connections   target: 0.95 of the best of NGINX and HAProxy; 0.81 (between 0.67 and 0.93): met
+                  µs/request    user  kernel            min..max     per s  to best peer
+  loadbalancer         13.00    3.00   10.00        12.00..14.00      1000          0.81
+  nginx                16.00    6.00   10.00        15.00..18.00      1000          1.00
+  haproxy              27.00   17.00   10.00        26.00..28.00      1000          1.69
+  caddy         failed: it | broke
+
+8,000 idle connections besides: +2.5 % (+2.0 % to +3.0 %), target < 5 %: met
+
+loadbalancer 0.1.0, nginx 1.22.1
+";
+        assert_eq!(text(&results()), expected);
     }
 
     #[test]
-    fn each_work_is_compared_with_its_best_peer() {
-        let work = Work { name: "small", path: "/", bytes: 1, connections: 1 };
-        let sample = |user_us, sys_us| Sample { requests: 10, requests_per_s: 1000.0, user_us, sys_us };
-        let series = [
-            (Contender::Loadbalancer, vec![sample(2.0, 10.0), sample(4.0, 10.0), sample(3.0, 10.0)]),
-            (Contender::Nginx, vec![sample(4.0, 12.0)]),
-            (Contender::Haproxy, vec![sample(6.0, 20.0)]),
-        ]
-        .map(|(contender, samples)| Series { work, contender, samples });
-        let expected = "
-CPU time per request, one core, medians of 3 rounds of 5 s
+    fn each_check_has_its_own_measure() {
+        let judged = |check: &str, pairs: &[(f64, f64)]| {
+            let pairs = pairs.iter().map(|(base, changed)| Pair { base: *base, changed: *changed }).collect();
+            judge(&CheckResult { check: check.to_owned(), name: String::new(), pairs, failed: None })
+        };
+        let words = |figure: &str, target: &str, verdict: &str| Judged {
+            figure: figure.to_owned(),
+            target: target.to_owned(),
+            verdict: verdict.to_owned(),
+        };
+        let expected = words("+5.0 % (+5.0 % to +5.0 %)", "< 5 %", "missed");
+        assert_eq!(judged("backends-1000", &[(20.0, 21.0)]), expected);
+        let expected = words("1.90 times (1.90 times to 2.00 times)", "≥ 1.9 times", "met");
+        assert_eq!(judged("workers-2", &[(19.0, 20.0), (19.0, 20.0), (20.0, 20.0)]), expected);
+        let expected = words("+0.50 µs (+0.50 µs to +0.50 µs)", "< 1 µs", "met");
+        assert_eq!(judged("access-log", &[(19.0, 19.5)]), expected);
+        assert_eq!(judged("access-log", &[(19.0, 20.0)]).verdict, "missed");
+        assert_eq!(judged("idle-8000", &[]).verdict, "failed: not measured");
+    }
 
-small
-                µs/request    user  kernel        min..max  requests/s  to best peer
-  loadbalancer       13.00    3.00   10.00    12.00..14.00        1000          0.81
-  nginx              16.00    4.00   12.00    16.00..16.00        1000          1.00
-  haproxy            26.00    6.00   20.00    26.00..26.00        1000          1.62
-";
-        assert_eq!(table(&series, 3, 5), expected);
-        assert_eq!(json(&series)[0]["median_us_per_request"], 13.0);
-        assert!(table(&series[..1], 3, 5).contains("1000             -\n"), "no peer, no ratio");
+    #[test]
+    fn figures_have_three_digits() {
+        assert_eq!([number(0.5), number(13.0), number(1234.5)], ["0.50", "13.00", "1234"]);
     }
 }

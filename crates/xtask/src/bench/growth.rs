@@ -1,0 +1,206 @@
+//! What must not cost more as the work grows: ours alone, each time beside itself without the growth.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use super::contender::{Contender, Origin, Proxy, Setup};
+use super::idle::Idle;
+use super::measure::{Ground, enough_descriptors};
+use super::origin::BACKENDS;
+use super::proc::{CpuTime, cpu_time, worker_times};
+use super::results::Pair;
+use super::site::FileServer;
+use super::work::{Bound, Check, Http, SMALL_REPLIES};
+use super::wrk::Wrk;
+use crate::Error;
+
+/// Twice as long as elsewhere: each of 1,000 backends gets its connection.
+const WARM_UP_S: u32 = 2;
+
+/// The option that this check is about.
+const ACCESS_LOG: &str = "--access-log";
+
+/// For the last lines of a log to be in its file.
+const LOGGED_WITHIN: Duration = Duration::from_secs(5);
+
+/// Of requests, at least this share must have a line: a log that loses lines would be a cheap one.
+const LOGGED_SHARE: f64 = 0.99;
+
+/// Clients of each worker, so that two have the 64 that one has elsewhere.
+const CONNECTIONS_EACH: usize = 32;
+
+/// Under full load no worker has less than this share of the busiest one's CPU time.
+const LEAST_SHARE: f64 = 0.5;
+
+/// One pair; which of the two comes first changes with the round.
+pub(super) fn measure(ground: &Ground<'_>, check: &Check, round: u32) -> Result<Pair, Error> {
+    match check.bound {
+        Bound::Backends { backends, .. } => {
+            let many = FileServer::start(&ground.dir, &ground.cores.load, backends)?;
+            let with =
+                |backends| process_cost(ground, &Setup { backends, ..ground.setup(Origin::Files) }, &ground.wrk());
+            pair(round, || with(&ground.files.addresses), || with(&many.addresses))
+        }
+        Bound::Idle { connections, .. } => idle(ground, connections),
+        Bound::Workers { .. } => workers(ground, round),
+        Bound::AccessLog { .. } => access_log(ground, round),
+    }
+}
+
+fn pair(
+    round: u32,
+    base: impl Fn() -> Result<f64, Error>,
+    changed: impl Fn() -> Result<f64, Error>,
+) -> Result<Pair, Error> {
+    if round.is_multiple_of(2) {
+        let base = base()?;
+        Ok(Pair { base, changed: changed()? })
+    } else {
+        let changed = changed()?;
+        Ok(Pair { base: base()?, changed })
+    }
+}
+
+/// CPU time of all its threads for each request.
+fn process_cost(ground: &Ground<'_>, setup: &Setup<'_>, wrk: &Wrk<'_>) -> Result<f64, Error> {
+    let proxy = Contender::Loadbalancer.start(setup)?;
+    wrk.warm_up(proxy.port, &SMALL_REPLIES, WARM_UP_S)?;
+    loaded(ground, &proxy, wrk, &SMALL_REPLIES)
+}
+
+fn loaded(ground: &Ground<'_>, proxy: &Proxy, wrk: &Wrk<'_>, load: &Http) -> Result<f64, Error> {
+    let before = cpu_time(proxy.pid())?;
+    let done = wrk.load(proxy.port, load, ground.seconds)?;
+    let (user_us, kernel_us) = cpu_time(proxy.pid())?.per(before, done.requests);
+    Ok(user_us + kernel_us)
+}
+
+/// In one process: first without, then with idle connections.
+fn idle(ground: &Ground<'_>, connections: usize) -> Result<Pair, Error> {
+    enough_descriptors(connections).map_err(Error::Failed)?;
+    let wrk = ground.wrk();
+    let proxy = Contender::Loadbalancer.start(&ground.setup(Origin::Files))?;
+    wrk.warm_up(proxy.port, &SMALL_REPLIES, WARM_UP_S)?;
+    let base = loaded(ground, &proxy, &wrk, &SMALL_REPLIES)?;
+    let mut idle = Idle::open(proxy.port, connections).map_err(Error::Failed)?;
+    let changed = loaded(ground, &proxy, &wrk, &SMALL_REPLIES)?;
+    idle.all_open().map_err(Error::Failed)?;
+    Ok(Pair { base, changed })
+}
+
+/// Two workers on two cores, beside exactly half of that: one on one core, with half the load and half the backends
+/// on the same core. So nobody gains or loses by what shares a core with whom, even on a machine with two.
+fn workers(ground: &Ground<'_>, round: u32) -> Result<Pair, Error> {
+    let with = |cores: &[&str]| {
+        let files = cores.iter().map(|core| FileServer::start(&ground.dir, core, BACKENDS));
+        let files = files.collect::<Result<Vec<_>, _>>()?;
+        let backends: Vec<String> = files.iter().flat_map(|server| server.addresses.clone()).collect();
+        let (workers, all) = (cores.len(), cores.join(","));
+        let setup = Setup { backends: &backends, workers, cores: &all, ..ground.setup(Origin::Files) };
+        let wrk = Wrk { dir: &ground.dir, cores: &all, threads: workers };
+        let load = Http { connections: workers * CONNECTIONS_EACH, ..SMALL_REPLIES };
+        let proxy = Contender::Loadbalancer.start(&setup)?;
+        wrk.warm_up(proxy.port, &load, WARM_UP_S)?;
+        let before = worker_times(proxy.pid())?;
+        let cost = loaded(ground, &proxy, &wrk, &load)?;
+        let spent = spent_us(&before, &worker_times(proxy.pid())?);
+        if spent.len() == workers && is_balanced(&spent) {
+            return Ok(cost);
+        }
+        let spent: Vec<String> = spent.iter().map(|us| format!("{:.2} s", us / 1e6)).collect();
+        Err(Error::Failed(format!("{workers} workers were not loaded alike: {} of CPU", spent.join(", "))))
+    };
+    pair(round, || with(&["0"]), || with(&["0", "1"]))
+}
+
+fn spent_us(before: &[CpuTime], after: &[CpuTime]) -> Vec<f64> {
+    after.iter().zip(before).map(|(after, before)| after.total_us_since(*before)).collect()
+}
+
+fn is_balanced(spent: &[f64]) -> bool {
+    let most = spent.iter().copied().fold(0.0, f64::max);
+    spent.iter().all(|us| *us >= most * LEAST_SHARE)
+}
+
+/// CPU time of the worker alone: the line is written to the disk by somebody else.
+fn access_log(ground: &Ground<'_>, round: u32) -> Result<Pair, Error> {
+    let program = ground.release.join("loadbalancer");
+    let help = Command::new(&program).arg("--help").output();
+    let help = help.map_err(|e| Error::Failed(format!("cannot run {}: {e}", program.display())))?;
+    if !String::from_utf8_lossy(&help.stdout).contains(ACCESS_LOG) {
+        return Err(Error::Failed(format!("this loadbalancer has no {ACCESS_LOG}")));
+    }
+    let file = ground.dir.path().join("access.log");
+    let with = |arguments, log: Option<&Path>| {
+        let proxy = Contender::Loadbalancer.start(&Setup { arguments, ..ground.setup(Origin::Files) })?;
+        let warm_up = ground.wrk().warm_up(proxy.port, &SMALL_REPLIES, WARM_UP_S)?;
+        let before = worker_times(proxy.pid())?;
+        let done = ground.wrk().load(proxy.port, &SMALL_REPLIES, ground.seconds)?;
+        let spent: f64 = spent_us(&before, &worker_times(proxy.pid())?).iter().sum();
+        if let Some(file) = log {
+            expect_lines(file, warm_up.requests + done.requests, LOGGED_WITHIN)?;
+        }
+        Ok(spent / done.requests as f64)
+    };
+    let logged = vec![ACCESS_LOG.to_owned(), file.to_string_lossy().into_owned()];
+    pair(round, || with(vec![], None), || with(logged.clone(), Some(&file)))
+}
+
+/// Takes the log away once it has a line for every request; an error if too many are missing.
+fn expect_lines(file: &Path, requests: u64, limit: Duration) -> Result<(), Error> {
+    let deadline = Instant::now() + limit;
+    loop {
+        let text = fs::read(file).map_err(|e| Error::Failed(format!("cannot read the access log: {e}")))?;
+        let lines = text.iter().filter(|byte| **byte == b'\n').count();
+        if lines as f64 >= requests as f64 * LOGGED_SHARE {
+            let _ = fs::remove_file(file);
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            return Err(Error::Failed(format!("the access log has {lines} lines for {requests} requests")));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+
+    #[test]
+    fn who_comes_first_changes_and_the_pair_does_not() {
+        for (round, expected) in [(0, ["base", "changed"]), (1, ["changed", "base"])] {
+            let order = RefCell::new(vec![]);
+            let run = |name, cost| {
+                order.borrow_mut().push(name);
+                Ok(cost)
+            };
+            let pair = pair(round, || run("base", 1.0), || run("changed", 2.0)).unwrap();
+            assert_eq!(pair, Pair { base: 1.0, changed: 2.0 });
+            assert_eq!(order.into_inner(), expected);
+        }
+    }
+
+    #[test]
+    fn a_worker_with_nothing_to_do_is_noticed() {
+        assert!(is_balanced(&[3.0]));
+        assert!(is_balanced(&[3.0, 2.0]));
+        assert!(!is_balanced(&[3.0, 1.0]));
+    }
+
+    #[test]
+    fn a_log_with_too_few_lines_is_refused() {
+        let file = std::env::temp_dir().join(format!("xtask-access-{}.log", std::process::id()));
+        fs::write(&file, "line\n".repeat(99)).unwrap();
+        assert!(expect_lines(&file, 100, Duration::ZERO).is_ok());
+        assert!(!file.exists());
+        fs::write(&file, "line\n".repeat(98)).unwrap();
+        assert!(
+            expect_lines(&file, 100, Duration::ZERO).unwrap_err().to_string().contains("98 lines for 100 requests")
+        );
+        fs::remove_file(&file).unwrap();
+    }
+}

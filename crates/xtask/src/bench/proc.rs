@@ -1,0 +1,122 @@
+//! What the kernel accounts to a process, from `/proc`.
+
+use std::fs;
+
+use crate::Error;
+
+/// Microseconds in one tick of `/proc/PID/stat`: USER_HZ is 100 on every architecture that we build for.
+const TICK_US: f64 = 10_000.0;
+
+/// CPU time so far, in user code and in the kernel.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct CpuTime {
+    user_ticks: u64,
+    kernel_ticks: u64,
+}
+
+impl CpuTime {
+    /// User and kernel microseconds for each of `count` since `before`.
+    pub(super) fn per(self, before: Self, count: u64) -> (f64, f64) {
+        let each = |now: u64, before: u64| now.saturating_sub(before) as f64 * TICK_US / count.max(1) as f64;
+        (each(self.user_ticks, before.user_ticks), each(self.kernel_ticks, before.kernel_ticks))
+    }
+
+    pub(super) fn total_us_since(self, before: Self) -> f64 {
+        let (user, kernel) = self.per(before, 1);
+        user + kernel
+    }
+}
+
+/// Of a process with all its threads, also those that have ended.
+pub(super) fn cpu_time(pid: u32) -> Result<CpuTime, Error> {
+    read_stat(&format!("/proc/{pid}/stat")).map(|(_, time)| time)
+}
+
+/// Of each thread of ours that serves requests, in the order of their numbers.
+pub(super) fn worker_times(pid: u32) -> Result<Vec<CpuTime>, Error> {
+    let dir = format!("/proc/{pid}/task");
+    let entries = fs::read_dir(&dir).map_err(|e| Error::Failed(format!("{dir}: {e}: the proxy is gone")))?;
+    let mut workers = Vec::new();
+    for entry in entries.flatten() {
+        let (name, time) = read_stat(&entry.path().join("stat").to_string_lossy())?;
+        if let Some(number) = name.strip_prefix("worker-").and_then(|number| number.parse::<u32>().ok()) {
+            workers.push((number, time));
+        }
+    }
+    workers.sort_by_key(|(number, _)| *number);
+    if workers.is_empty() {
+        return Err(Error::Failed(format!("no thread in {dir} is called worker-N")));
+    }
+    Ok(workers.into_iter().map(|(_, time)| time).collect())
+}
+
+fn read_stat(path: &str) -> Result<(String, CpuTime), Error> {
+    let text = fs::read_to_string(path).map_err(|e| Error::Failed(format!("{path}: {e}: the proxy is gone")))?;
+    parse_stat(&text).ok_or_else(|| Error::Failed(format!("{path} is not as proc(5) says: {text}")))
+}
+
+/// Name and CPU time.
+fn parse_stat(text: &str) -> Option<(String, CpuTime)> {
+    // The second field is the name in parentheses and may contain anything; utime and stime are the 14th and 15th.
+    let (_, rest) = text.split_once('(')?;
+    let (name, rest) = rest.rsplit_once(") ")?;
+    let mut fields = rest.split(' ').skip(11);
+    let time = CpuTime { user_ticks: fields.next()?.parse().ok()?, kernel_ticks: fields.next()?.parse().ok()? };
+    Some((name.to_owned(), time))
+}
+
+/// Resident memory of a process, in bytes.
+pub(super) fn resident_bytes(pid: u32) -> Result<u64, Error> {
+    let path = format!("/proc/{pid}/status");
+    let text = fs::read_to_string(&path).map_err(|e| Error::Failed(format!("{path}: {e}: the proxy is gone")))?;
+    parse_resident(&text).ok_or_else(|| Error::Failed(format!("{path} has no VmRSS")))
+}
+
+fn parse_resident(status: &str) -> Option<u64> {
+    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?.trim().strip_suffix(" kB")?;
+    kib.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpu_time_is_found_whatever_the_name() {
+        let stat = "42 (a) b (c)) S 1 42 42 0 -1 4194560 1 0 0 0 314 159 26 5 20 0 1 0 100";
+        let time = CpuTime { user_ticks: 314, kernel_ticks: 159 };
+        assert_eq!(parse_stat(stat), Some(("a) b (c)".to_owned(), time)));
+        assert_eq!(parse_stat("42 (a) S 1"), None);
+        assert!(cpu_time(std::process::id()).is_ok());
+    }
+
+    #[test]
+    fn time_is_shared_out_to_what_was_done_in_it() {
+        let before = CpuTime { user_ticks: 100, kernel_ticks: 50 };
+        let after = CpuTime { user_ticks: 130, kernel_ticks: 150 };
+        assert_eq!(after.per(before, 100_000), (3.0, 10.0));
+        assert_eq!(after.total_us_since(before), 1_300_000.0);
+    }
+
+    #[test]
+    fn only_workers_are_workers() {
+        let worker = std::thread::Builder::new().name("worker-0".to_owned());
+        let (end, until) = std::sync::mpsc::channel::<()>();
+        let worker = worker.spawn(move || until.recv()).unwrap();
+        // A thread names itself, a moment after it was started.
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        while worker_times(std::process::id()).is_err() && std::time::Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+        assert_eq!(worker_times(std::process::id()).unwrap().len(), 1);
+        drop(end);
+        assert!(worker.join().unwrap().is_err());
+    }
+
+    #[test]
+    fn resident_memory() {
+        assert_eq!(parse_resident("VmHWM:\t 9 kB\nVmRSS:\t    5940 kB\nRssAnon:\t1 kB\n"), Some(5940 * 1024));
+        assert_eq!(parse_resident("VmHWM:\t 9 kB\n"), None);
+        assert!(resident_bytes(std::process::id()).unwrap() > 0);
+    }
+}
