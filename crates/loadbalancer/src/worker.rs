@@ -84,6 +84,8 @@ pub(crate) struct Worker {
     pub busy: Notify,
     /// Its lines of the access log; `None` when that is off.
     pub access: Option<access::Lines>,
+    /// Where small responses are put together; its size stays small because theirs is.
+    pub scratch: RefCell<Vec<u8>>,
     rng: RefCell<fastrand::Rng>,
     view: RefCell<Rc<View>>,
 }
@@ -195,6 +197,7 @@ impl Worker {
             draining: Cell::new(false),
             busy: Notify::new(),
             access,
+            scratch: RefCell::default(),
             rng: RefCell::new(fastrand::Rng::new()),
             view: RefCell::new(view),
             shared,

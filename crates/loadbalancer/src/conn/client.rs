@@ -132,6 +132,11 @@ impl Client {
         if self.parsing.replace(false) && agreed { Ok(()) } else { Err(Rejected::Framing) }
     }
 
+    /// Whether the current request announced a body.
+    pub(crate) fn has_body(&self) -> bool {
+        self.body.get() != Body::None
+    }
+
     /// Whether the response to the current request is to be the connection's last.
     pub(crate) fn is_last_request(&self) -> bool {
         self.requests.get() >= self.worker.shared.config.limits.requests_per_connection

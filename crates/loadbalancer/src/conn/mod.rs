@@ -10,6 +10,7 @@ mod refusal;
 mod stream;
 mod tunnel;
 
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -32,7 +33,7 @@ use crate::door;
 use crate::listen::Peer;
 use crate::proxy;
 use crate::worker::Worker;
-use stream::ClientStream;
+use stream::{ClientStream, Socket};
 
 /// hyper's read buffer: room for a whole head, since it gets nothing less, and for a good piece of a body.
 const LEAST_BUFFERED: usize = 64 * 1024;
@@ -49,24 +50,27 @@ const LINGER_QUIET: Duration = Duration::from_secs(1);
 pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: Peer) {
     let client = Client::new(worker, peer);
     let limits = &client.worker.shared.config.limits;
-    let io = TokioIo::new(ClientStream::new(stream, Rc::clone(&client)));
+    let socket = Socket::new(stream, Rc::clone(&client));
+    let io = TokioIo::new(ClientStream(Rc::clone(&socket)));
     let service = service_fn(|request| {
         let client = Rc::clone(&client);
         async move { Ok::<_, Infallible>(proxy::call(client, request).await) }
     });
     let mut builder = Builder::new();
-    builder.max_buf_size(LEAST_BUFFERED.max(limits.head + 8 * 1024)).header_read_timeout(None);
+    builder.max_buf_size(LEAST_BUFFERED.max(limits.head + 8 * 1024)).header_read_timeout(None).half_close(true);
     if limits.fields != HYPER_FIELDS {
         builder.max_headers(limits.fields);
     }
     let mut connection = builder.serve_connection(io, service);
-    let served = poll_fn(|cx| poll_connection(Pin::new(&mut connection), &client, cx)).await;
-    let parts = connection.into_parts();
-    end(&client, parts.io.into_inner(), served, &parts.read_buf).await;
+    let served = poll_fn(|cx| poll_connection(Pin::new(&mut connection), &socket, &client, cx)).await;
+    let unparsed = connection.into_parts().read_buf;
+    // hyper's end of it went with the connection.
+    let Some(socket) = Rc::into_inner(socket) else { return };
+    end(&client, socket.into_inner(), served, &unparsed).await;
 }
 
-/// What follows when hyper is done with a connection.
-async fn end(client: &Rc<Client>, mut io: ClientStream, served: Result<(), Broken>, unparsed: &[u8]) {
+/// What follows when hyper is done with a connection, or the client with us.
+async fn end(client: &Rc<Client>, mut io: Socket, served: Result<(), Broken>, unparsed: &[u8]) {
     let tunnel = client.tunnel.take();
     match (served, tunnel) {
         (Ok(()), Some(tunnel)) => return tunnel.run(client, io.stream, &mut io.door.held).await,
@@ -87,6 +91,7 @@ async fn end(client: &Rc<Client>, mut io: ClientStream, served: Result<(), Broke
                 return;
             }
         }
+        (Err(Broken::Gone), _) => return,
         (Ok(()), None) => {}
     }
     if client.owes_refusal() {
@@ -111,11 +116,14 @@ async fn linger(mut stream: TcpStream) {
 /// Why a connection was ended from our side.
 enum Broken {
     Hyper(hyper::Error),
+    /// The client reset the connection, or ended it where that means the same.
+    Gone,
     TooSlow(Waiting),
 }
 
 fn poll_connection<S>(
     connection: Pin<&mut Connection<TokioIo<ClientStream>, S>>,
+    socket: &RefCell<Socket>,
     client: &Client,
     cx: &mut Context<'_>,
 ) -> Poll<Result<(), Broken>>
@@ -127,6 +135,9 @@ where
     client.deadline.watch(cx.waker());
     if let Poll::Ready(done) = connection.poll(cx) {
         return Poll::Ready(done.map_err(Broken::Hyper));
+    }
+    if socket.borrow_mut().poll_ahead(cx).is_ready() {
+        return Poll::Ready(Err(Broken::Gone));
     }
     // An exchange with a backend has just had its chance to turn its own timeout into a reply. What is still expired
     // is the client's: it does not send, or does not take what it is sent.

@@ -2,8 +2,11 @@
 //!
 //! hyper reads when it likes; what it gets is one message at a time. What a client sends behind the current message is
 //! held back until the response is out, and with it the end of its sending: a client that half-closes still gets its
-//! answer, a client that resets the connection ends the request at once.
+//! answer, a client that resets the connection ends the request at once. hyper is told that half-closed connections
+//! are fine, so that it does not look at the socket while it waits for a response (it would need a new buffer for
+//! that, since the request still holds the old one); [`Socket::poll_ahead`] looks instead.
 
+use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -16,10 +19,16 @@ use tokio::net::TcpStream;
 use super::client::Client;
 use crate::door::{Door, MOST_HELD, Pass};
 
+/// Room for what comes while a request is under way.
+const AHEAD: usize = 2 * 1024;
+
+/// A response up to this size leaves in one piece: copying it is cheaper than what the kernel does for several.
+const ONE_PIECE: usize = 2 * 1024;
+
 /// The client's socket, watched.
-pub(super) struct ClientStream {
+pub(super) struct Socket {
     pub(super) stream: TcpStream,
-    pub(super) client: Rc<Client>,
+    client: Rc<Client>,
     pub(super) door: Door,
     /// How much of what is held may go on.
     due: usize,
@@ -27,9 +36,40 @@ pub(super) struct ClientStream {
     ended: bool,
 }
 
-impl ClientStream {
-    pub(super) fn new(stream: TcpStream, client: Rc<Client>) -> Self {
-        Self { stream, client, door: Door::default(), due: 0, ended: false }
+/// hyper's end of a [`Socket`]. Borrowed only within one call, never across an `.await`.
+pub(super) struct ClientStream(pub(super) Rc<RefCell<Socket>>);
+
+impl Socket {
+    pub(super) fn new(stream: TcpStream, client: Rc<Client>) -> Rc<RefCell<Self>> {
+        Rc::new(RefCell::new(Self { stream, client, door: Door::default(), due: 0, ended: false }))
+    }
+
+    /// Looks at the socket while a request is under way. `Ready` says that the client is gone.
+    pub(super) fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.client.is_busy() || !self.door.is_between() || self.due > 0 || self.ended {
+            return Poll::Pending;
+        }
+        while self.door.held.len() < MOST_HELD {
+            if ready!(self.stream.poll_read_ready(cx)).is_err() {
+                return Poll::Ready(());
+            }
+            let mut room = [0; AHEAD];
+            match self.stream.try_read(&mut room) {
+                Ok(0) => {
+                    self.ended = true;
+                    return if self.client.worker.shared.config.abort_on_close {
+                        Poll::Ready(())
+                    } else {
+                        Poll::Pending
+                    };
+                }
+                Ok(read) => self.door.held.extend_from_slice(&room[..read]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return Poll::Ready(()),
+            }
+        }
+        // Full: woken by the flush.
+        Poll::Pending
     }
 
     /// Whether the client sent something that nobody has read.
@@ -42,35 +82,29 @@ impl ClientStream {
     fn poll_head(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let start = buf.filled().len();
         loop {
-            let busy = self.client.is_busy();
-            if !busy && !self.door.held.is_empty() && self.release()? {
-                return self.poll_due(buf);
-            }
-            if busy && self.door.held.len() >= MOST_HELD {
-                // Woken by the flush.
+            if self.client.is_busy() {
+                // Woken by the flush; until then `poll_ahead` looks at the socket.
                 return Poll::Pending;
             }
+            if !self.door.held.is_empty() && self.release()? {
+                return self.poll_due(buf);
+            }
             if self.ended {
-                return if busy { Poll::Pending } else { Poll::Ready(Ok(())) };
+                return Poll::Ready(Ok(()));
             }
             ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
             let received = buf.filled().len() - start;
             if received == 0 {
                 self.ended = true;
-                if busy && self.client.worker.shared.config.abort_on_close {
-                    return Poll::Ready(Ok(()));
-                }
-                continue;
+                return Poll::Ready(Ok(()));
             }
-            if !busy {
-                self.client.head_bytes_came();
-                if self.door.held.is_empty()
-                    && let Some(passed) = self.pass_head(&buf.filled()[start..])?
-                {
-                    self.door.held.extend_from_slice(&buf.filled()[start + passed..]);
-                    buf.set_filled(start + passed);
-                    return Poll::Ready(Ok(()));
-                }
+            self.client.head_bytes_came();
+            if self.door.held.is_empty()
+                && let Some(passed) = self.pass_head(&buf.filled()[start..])?
+            {
+                self.door.held.extend_from_slice(&buf.filled()[start + passed..]);
+                buf.set_filled(start + passed);
+                return Poll::Ready(Ok(()));
             }
             self.door.held.extend_from_slice(&buf.filled()[start..]);
             buf.set_filled(start);
@@ -142,72 +176,85 @@ impl ClientStream {
         io::Error::new(io::ErrorKind::InvalidData, reason.words())
     }
 
-    fn note_written(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        let bytes = match &written {
+    /// Sends something of `length` bytes, and watches how it gets on.
+    fn poll_send(
+        &mut self,
+        length: usize,
+        send: impl FnOnce(Pin<&mut TcpStream>) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if self.client.is_parsing() {
+            // hyper's own reply to a head it refuses, which says nothing but the status. Ours follows.
+            return Poll::Ready(Ok(length));
+        }
+        let sent = send(Pin::new(&mut self.stream));
+        let bytes = match &sent {
             Poll::Ready(Ok(bytes)) => Some(*bytes),
-            Poll::Ready(Err(_)) => return written,
+            Poll::Ready(Err(_)) => return sent,
             Poll::Pending => None,
         };
         match self.client.bytes_went(bytes) {
-            Ok(()) => written,
+            Ok(()) => sent,
             Err(reason) => Poll::Ready(Err(self.refuse(reason))),
         }
     }
 }
 
 impl AsyncRead for ClientStream {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.due > 0 {
-            self.poll_due(buf)
-        } else if self.door.is_between() {
-            self.poll_head(cx, buf)
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let mut socket = self.0.borrow_mut();
+        if socket.due > 0 {
+            socket.poll_due(buf)
+        } else if socket.door.is_between() {
+            socket.poll_head(cx, buf)
         } else {
-            self.poll_body(cx, buf)
+            socket.poll_body(cx, buf)
         }
     }
 }
 
 impl AsyncWrite for ClientStream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if self.client.is_parsing() {
-            // hyper's own reply to a head it refuses, which says nothing but the status. Ours follows.
-            return Poll::Ready(Ok(buf.len()));
-        }
-        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.note_written(written)
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.0.borrow_mut().poll_send(buf.len(), |stream| stream.poll_write(cx, buf))
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
+        parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.client.is_parsing() {
-            return Poll::Ready(Ok(bufs.iter().map(|part| part.len()).sum()));
+        let length = parts.iter().map(|part| part.len()).sum();
+        let mut socket = self.0.borrow_mut();
+        if length > ONE_PIECE {
+            return socket.poll_send(length, |stream| stream.poll_write_vectored(cx, parts));
         }
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.note_written(written)
+        let worker = Rc::clone(&socket.client.worker);
+        let mut piece = worker.scratch.borrow_mut();
+        piece.clear();
+        parts.iter().for_each(|part| piece.extend_from_slice(part));
+        socket.poll_send(length, |stream| stream.poll_write(cx, &piece))
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        true
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // hyper flushes the socket once its own buffer is empty, and only then. A socket itself has nothing to flush.
-        let waiting = self.has_unread() || self.ended;
-        if self.client.flushed(self.has_unread()) && waiting {
+        let socket = self.0.borrow();
+        let waiting = socket.has_unread() || socket.ended;
+        if socket.client.flushed(socket.has_unread()) && waiting {
             // What was held back may go on, and nothing else will wake hyper for it.
             cx.waker().wake_by_ref();
         }
         Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.client.owes_refusal() || self.client.is_parsing() {
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut socket = self.0.borrow_mut();
+        if socket.client.owes_refusal() || socket.client.is_parsing() {
             // hyper takes a refused head for the end of the connection. Our reply comes first.
             return Poll::Ready(Ok(()));
         }
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        Pin::new(&mut socket.stream).poll_shutdown(cx)
     }
 }

@@ -80,7 +80,9 @@ impl<'a> Outbound<'a> {
         let seen = Seen::of(head);
         if seen.connection {
             let named = Named::by(head)?;
-            upgrade = if named.upgrade && modern { upgrade_of(client, head) } else { None };
+            // What follows its head must be the tunnel's.
+            let alone = named.upgrade && modern && !client.has_body();
+            upgrade = if alone { upgrade_of(client, head) } else { None };
             takes_trailers = named.te && head.headers.get_all(TE).iter().any(|te| lists(te.as_bytes(), "trailers"));
         }
         if seen.via && is_loop(client, head) {
@@ -174,7 +176,6 @@ fn lists(value: &[u8], word: &str) -> bool {
 }
 
 /// RFC 9110 §7.8: the first offered protocol that may be tunnelled; the others, `h2c` above all, are not passed on.
-/// Only a GET without a body: what follows its head must be the tunnel's.
 fn upgrade_of<'a>(client: &'a Client, head: &Parts) -> Option<&'a str> {
     if head.method != Method::GET {
         return None;
