@@ -3,6 +3,8 @@
 //! Nothing in the program can be made to panic from outside, so a subscriber to its log panics instead, in the middle of
 //! the task that logs. This runs the whole load balancer as a process of its own: this test binary, called again.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
