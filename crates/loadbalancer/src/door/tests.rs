@@ -223,7 +223,7 @@ proptest! {
 
 #[test]
 fn only_a_bare_absolute_target_of_options_is_about_the_server() {
-    let seen = |line: &str| super::head::asks_about_server(format!("{line} HTTP/1.1\r\nhost: a\r\n\r\n").as_bytes());
+    let seen = |line: &str| head::asks_about_server(format!("{line} HTTP/1.1\r\nhost: a\r\n\r\n").as_bytes());
     for line in ["OPTIONS http://a", "OPTIONS https://a:1"] {
         assert!(seen(line), "{line}");
     }
