@@ -127,11 +127,9 @@ async fn the_soft_limit_is_raised_and_shared_out_so_that_no_request_lacks_a_conn
     e2e::eventually("all places are taken", async || (metric(&balancer, "lb_connections").await == 60).then_some(()))
         .await;
     assert_eq!(balancer.status().await["pools"][0]["backends"][0]["state"], "ready");
-    let mut answered = 0;
-    for mut client in clients {
+    for (answered, mut client) in clients.into_iter().enumerate() {
         let head = raw::read_head(&mut client).await;
         assert!(head.starts_with("HTTP/1.1 200"), "after {answered}: {head}");
-        answered += 1;
     }
     assert_eq!(metric(&balancer, "lb_local_replies_total{reason=\"out_of_means\",status=\"503\"}").await, 0);
 }
@@ -163,7 +161,8 @@ async fn without_descriptors_accepting_pauses_at_no_cost_and_the_operator_is_ans
     limit_descriptors(pid, first_free(pid));
     assert_at_rest(&balancer).await;
     for path in ["/livez", "/readyz", "/metrics"] {
-        let answer = http::get(balancer.admin_port(), path).await;
+        let answer = tokio::time::timeout(PATIENCE, http::get(balancer.admin_port(), path)).await;
+        let answer = answer.unwrap_or_else(|_| panic!("nobody answers {path}"));
         assert_eq!(answer.status.as_u16(), 200, "{path}: {}", answer.text());
     }
     let status = balancer.status().await;
@@ -204,10 +203,14 @@ async fn one_client_has_only_so_many_connections() {
     let first = ask(balancer.port(), "/").await;
     let second = ask(balancer.port(), "/").await;
     assert!(is_answered(&first, PATIENCE).await && is_answered(&second, PATIENCE).await);
-    // Nothing was asked yet, and nothing needs to be.
-    let mut third = raw::connect(balancer.port()).await;
-    let refused = raw::read_to_close(&mut third, PATIENCE).await.expect("a refused connection is closed");
-    assert!(refused.starts_with("HTTP/1.1 429 Too Many Requests\r\nconnection: close\r\nretry-after: "), "{refused}");
+    // Nothing was asked yet, and nothing needs to be. Often: it must not depend on what the runtime has heard of a
+    // socket so new.
+    for _ in 0..100 {
+        let mut third = raw::connect(balancer.port()).await;
+        let refused = raw::read_to_close(&mut third, PATIENCE).await.expect("a refused connection is closed");
+        let reply = "HTTP/1.1 429 Too Many Requests\r\nconnection: close\r\nretry-after: ";
+        assert!(refused.starts_with(reply), "{refused:?}");
+    }
     // Nor does a request on the way lose the reply.
     let mut third = ask(balancer.port(), "/").await;
     assert!(raw::read_head(&mut third).await.starts_with("HTTP/1.1 429"));
@@ -217,7 +220,7 @@ async fn one_client_has_only_so_many_connections() {
     other.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     assert!(raw::read_head(&mut other).await.starts_with("HTTP/1.1 200"));
     let rejected = "lb_rejected_total{reason=\"client_connections\",status=\"429\"}";
-    assert_eq!(metric(&balancer, rejected).await, 2);
+    assert_eq!(metric(&balancer, rejected).await, 101);
     drop((first, third));
     e2e::eventually("a place is free again", async || {
         let mut next = ask(balancer.port(), "/").await;

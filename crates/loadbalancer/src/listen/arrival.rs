@@ -127,10 +127,10 @@ async fn take_header(stream: &mut TcpStream) -> Result<Option<Ends>, String> {
 /// Says why, and takes for a moment what the client still sends: a close with bytes unread would reset the connection
 /// and lose the reply (RFC 9112 §9.6).
 async fn turn_away(mut stream: TcpStream, reply: &[u8]) {
-    // Best effort: the buffer of a new socket is empty.
-    let _ = stream.try_write(reply);
     let discard = async {
         let mut scratch = [0; 4096];
+        // Not only tried: of a new socket the runtime may not have heard yet that it can be written to.
+        let _ = stream.write_all(reply).await;
         let _ = stream.shutdown().await;
         while matches!(stream.read(&mut scratch).await, Ok(1..)) {}
     };
