@@ -203,4 +203,24 @@ mod tests {
         let error = Client::connect(port, 1, 100).await.err().unwrap();
         assert!(error.ends_with("HTTP/1.1 411 Length Required"), "{error}");
     }
+
+    #[tokio::test]
+    async fn a_message_that_comes_back_changed_fails() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            read_head(&mut stream, &mut Vec::new()).await.unwrap();
+            let answer = format!("HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: {ACCEPT}\r\n\r\n");
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            stream.read_exact(&mut [0; 9]).await.unwrap();
+            stream.write_all(b"\x82\x03\x01\x02\x04").await.unwrap();
+            // Until the client is gone.
+            let _ = stream.read(&mut [0; 64]).await;
+        });
+        let mut clients = vec![Client::connect(port, 1, 3).await.unwrap()];
+        let error = chat(&mut clients, Duration::from_secs(5)).await.unwrap_err();
+        assert_eq!(error, "another message came back than was sent");
+        server.await.unwrap();
+    }
 }
