@@ -24,10 +24,9 @@ pub(super) fn skip_empty_lines(received: &[u8], most: usize) -> Result<usize, Re
     if lines > most { Err(Rejected::RequestLine) } else { Ok(lines * 2) }
 }
 
-/// The length of the head with its empty line, if that has come. The first `searched` bytes hold no end.
-pub(super) fn find_end(received: &[u8], searched: usize) -> Option<usize> {
-    let from = searched.saturating_sub(3);
-    memmem::find(&received[from..], b"\r\n\r\n").map(|at| from + at + 4)
+/// Whether the end of a head has come. The first `searched` bytes hold none.
+pub(super) fn has_end(received: &[u8], searched: usize) -> bool {
+    memmem::find(&received[searched.saturating_sub(3)..], b"\r\n\r\n").is_some()
 }
 
 /// Judges a head that is not complete, so that what can never become one is not waited for.
@@ -57,21 +56,22 @@ fn too_large(head: &[u8], limits: &Limits) -> Rejected {
     if target > limits.target { Rejected::TargetTooLong } else { Rejected::HeadTooLarge }
 }
 
-/// Judges a whole head, from its request line to its empty line.
-pub(super) fn judge(head: &[u8], limits: &Limits) -> Result<Body, Rejected> {
-    if head.len() > limits.head {
-        return Err(too_large(head, limits));
-    }
+/// Judges a head from its request line to its empty line; `None` when that has not come. Its length, and the body that
+/// follows.
+pub(super) fn judge(received: &[u8], limits: &Limits) -> Result<Option<(usize, Body)>, Rejected> {
     let mut framing = Framing::default();
     let (mut start, mut lines) = (0, 0);
     let mut modern = true;
-    for end in memchr_iter(b'\n', head) {
+    for end in memchr_iter(b'\n', received) {
         // RFC 9112 §2.2 lets a recipient take a lone LF for a line end; peers differ in it, so we do not.
-        if end == start || head[end - 1] != b'\r' {
-            return Err(Rejected::BareLf);
-        }
-        let line = &head[start..end - 1];
+        let Some(line) = received[start..end].strip_suffix(b"\r") else { return Err(Rejected::BareLf) };
         start = end + 1;
+        if line.is_empty() {
+            if start > limits.head {
+                return Err(too_large(received, limits));
+            }
+            return framing.judge(modern, limits).map(|body| Some((start, body)));
+        }
         if lines == 0 {
             modern = request_line(line, limits)?;
         } else {
@@ -85,12 +85,12 @@ pub(super) fn judge(head: &[u8], limits: &Limits) -> Result<Body, Rejected> {
             }
         }
         lines += 1;
+        // The request line is no field.
+        if lines > limits.fields + 1 {
+            return Err(Rejected::TooManyFields);
+        }
     }
-    // The request line and the empty line are no fields.
-    if lines > limits.fields + 2 {
-        return Err(Rejected::TooManyFields);
-    }
-    framing.judge(modern, limits)
+    Ok(None)
 }
 
 /// RFC 9112 §3: `method SP request-target SP HTTP-version`. Whether it is HTTP/1.1.

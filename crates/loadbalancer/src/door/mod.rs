@@ -70,14 +70,18 @@ impl Door {
     /// Why it is refused.
     pub(crate) fn pass_head(&mut self, received: &[u8], limits: &Limits) -> Result<(Pass, Option<Body>), Rejected> {
         let start = head::skip_empty_lines(received, MOST_EMPTY_LINES)?;
-        let Some(length) = head::find_end(&received[start..], self.searched.saturating_sub(start)) else {
-            head::judge_part(&received[start..], self.searched.saturating_sub(start), limits)?;
+        let rest = &received[start..];
+        let searched = self.searched.saturating_sub(start);
+        // Nearly every head comes in one piece: it is judged at once. Only where pieces come is the end looked for first,
+        // so that many small ones are not judged anew each time.
+        let judged = if searched > 0 && !head::has_end(rest, searched) { None } else { head::judge(rest, limits)? };
+        let Some((length, body)) = judged else {
+            head::judge_part(rest, searched, limits)?;
             self.searched = received.len();
             return Ok((Pass::Wait, None));
         };
         self.searched = 0;
-        let body = head::judge(&received[start..start + length], limits)?;
-        self.about_server = head::asks_about_server(&received[start..start + length]);
+        self.about_server = head::asks_about_server(&rest[..length]);
         self.stage = match body {
             Body::None => Stage::Head,
             Body::Length(length) => Stage::Length(length),
