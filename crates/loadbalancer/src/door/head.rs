@@ -24,9 +24,9 @@ pub(super) fn skip_empty_lines(received: &[u8], most: usize) -> Result<usize, Re
     if lines > most { Err(Rejected::RequestLine) } else { Ok(lines * 2) }
 }
 
-/// Whether the end of a head has come. The first `searched` bytes hold none.
-pub(super) fn has_end(received: &[u8], searched: usize) -> bool {
-    memmem::find(&received[searched.saturating_sub(3)..], b"\r\n\r\n").is_some()
+/// Whether a line of the head comes to its end in `received`.
+pub(super) fn ends_a_line(received: &[u8]) -> bool {
+    memchr(b'\n', received).is_some()
 }
 
 /// Judges a head that is not complete, so that what can never become one is not waited for.

@@ -72,9 +72,9 @@ impl Door {
         let start = head::skip_empty_lines(received, MOST_EMPTY_LINES)?;
         let rest = &received[start..];
         let searched = self.searched.saturating_sub(start);
-        // Nearly every head comes in one piece: it is judged at once. Only where pieces come is the end looked for first,
-        // so that many small ones are not judged anew each time.
-        let judged = if searched > 0 && !head::has_end(rest, searched) { None } else { head::judge(rest, limits)? };
+        // Nearly every head comes in one piece. Where pieces come, it is judged again only when a line has come to its end:
+        // lines are few, pieces need not be.
+        let judged = if head::ends_a_line(&rest[searched..]) { head::judge(rest, limits)? } else { None };
         let Some((length, body)) = judged else {
             head::judge_part(rest, searched, limits)?;
             self.searched = received.len();
