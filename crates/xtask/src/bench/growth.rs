@@ -12,7 +12,7 @@ use super::origin::BACKENDS;
 use super::proc::{CpuTime, cpu_time, worker_times};
 use super::results::Pair;
 use super::site::FileServer;
-use super::work::{Bound, Check, Http, SMALL_REPLIES};
+use super::work::{Bound, Check, SMALL_REPLIES};
 use super::wrk::Wrk;
 use crate::Error;
 
@@ -27,9 +27,6 @@ const LOGGED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Of requests, at least this share must have a line: a log that loses lines would be a cheap one.
 const LOGGED_SHARE: f64 = 0.99;
-
-/// Clients of each worker, so that two have the 64 that one has elsewhere.
-const CONNECTIONS_EACH: usize = 32;
 
 /// Under full load no worker has less than this share of the busiest one's CPU time.
 const LEAST_SHARE: f64 = 0.5;
@@ -67,12 +64,12 @@ fn pair(
 fn process_cost(ground: &Ground<'_>, setup: &Setup<'_>, wrk: &Wrk<'_>) -> Result<f64, Error> {
     let proxy = Contender::Loadbalancer.start(setup)?;
     wrk.warm_up(proxy.port, &SMALL_REPLIES, WARM_UP_S)?;
-    loaded(ground, &proxy, wrk, &SMALL_REPLIES)
+    loaded(ground, &proxy, wrk)
 }
 
-fn loaded(ground: &Ground<'_>, proxy: &Proxy, wrk: &Wrk<'_>, load: &Http) -> Result<f64, Error> {
+fn loaded(ground: &Ground<'_>, proxy: &Proxy, wrk: &Wrk<'_>) -> Result<f64, Error> {
     let before = cpu_time(proxy.pid())?;
-    let done = wrk.load(proxy.port, load, ground.seconds)?;
+    let done = wrk.load(proxy.port, &SMALL_REPLIES, ground.seconds)?;
     let (user_us, kernel_us) = cpu_time(proxy.pid())?.per(before, done.requests);
     Ok(user_us + kernel_us)
 }
@@ -83,28 +80,31 @@ fn idle(ground: &Ground<'_>, connections: usize) -> Result<Pair, Error> {
     let wrk = ground.wrk();
     let proxy = Contender::Loadbalancer.start(&ground.setup(Origin::Files))?;
     wrk.warm_up(proxy.port, &SMALL_REPLIES, WARM_UP_S)?;
-    let base = loaded(ground, &proxy, &wrk, &SMALL_REPLIES)?;
+    let base = loaded(ground, &proxy, &wrk)?;
     let mut idle = Idle::open(proxy.port, connections).map_err(Error::Failed)?;
-    let changed = loaded(ground, &proxy, &wrk, &SMALL_REPLIES)?;
+    let changed = loaded(ground, &proxy, &wrk)?;
     idle.all_open().map_err(Error::Failed)?;
     Ok(Pair { base, changed })
 }
 
-/// Two workers on two cores, beside exactly half of that: one on one core, with half the load and half the backends
-/// on the same core. So nobody gains or loses by what shares a core with whom, even on a machine with two.
+/// One worker on one core and two on two. Load and backends are the same both times, and on the same cores: a machine
+/// with two has no others, and a wake-up on another core costs more than one on the own.
 fn workers(ground: &Ground<'_>, round: u32) -> Result<Pair, Error> {
-    let with = |cores: &[&str]| {
-        let files = cores.iter().map(|core| FileServer::start(&ground.dir, core, BACKENDS));
-        let files = files.collect::<Result<Vec<_>, _>>()?;
-        let backends: Vec<String> = files.iter().flat_map(|server| server.addresses.clone()).collect();
-        let (workers, all) = (cores.len(), cores.join(","));
-        let setup = Setup { backends: &backends, workers, cores: &all, ..ground.setup(Origin::Files) };
-        let wrk = Wrk { dir: &ground.dir, cores: &all, threads: workers };
-        let load = Http { connections: workers * CONNECTIONS_EACH, ..SMALL_REPLIES };
-        let proxy = Contender::Loadbalancer.start(&setup)?;
-        wrk.warm_up(proxy.port, &load, WARM_UP_S)?;
+    let all = ground.cores.load_beside_two.as_str();
+    // Two, so that the backends are not the limit.
+    let files = [FileServer::start(&ground.dir, all, BACKENDS)?, FileServer::start(&ground.dir, all, BACKENDS)?];
+    let backends: Vec<String> = files.iter().flat_map(|server| server.addresses.clone()).collect();
+    let wrk = Wrk { dir: &ground.dir, cores: all, threads: 2 };
+    let with = |workers, cores| {
+        let proxy = Contender::Loadbalancer.start(&Setup {
+            backends: &backends,
+            workers,
+            cores,
+            ..ground.setup(Origin::Files)
+        })?;
+        wrk.warm_up(proxy.port, &SMALL_REPLIES, WARM_UP_S)?;
         let before = worker_times(proxy.pid())?;
-        let cost = loaded(ground, &proxy, &wrk, &load)?;
+        let cost = loaded(ground, &proxy, &wrk)?;
         let spent = spent_us(&before, &worker_times(proxy.pid())?);
         if spent.len() == workers && is_balanced(&spent) {
             return Ok(cost);
@@ -112,7 +112,7 @@ fn workers(ground: &Ground<'_>, round: u32) -> Result<Pair, Error> {
         let spent: Vec<String> = spent.iter().map(|us| format!("{:.2} s", us / 1e6)).collect();
         Err(Error::Failed(format!("{workers} workers were not loaded alike: {} of CPU", spent.join(", "))))
     };
-    pair(round, || with(&["0"]), || with(&["0", "1"]))
+    pair(round, || with(1, &ground.cores.proxy), || with(2, "0-1"))
 }
 
 fn spent_us(before: &[CpuTime], after: &[CpuTime]) -> Vec<f64> {

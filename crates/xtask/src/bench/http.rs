@@ -59,13 +59,25 @@ pub(super) fn connect(port: u16) -> io::Result<TcpStream> {
 /// # Errors
 /// When the answer is anything but 200 with `length` bytes.
 pub(super) fn ask(stream: &mut TcpStream, path: &str, upload: usize, length: usize) -> Result<(), String> {
+    send(stream, path, upload)?;
+    expect(stream, path, length)
+}
+
+pub(super) fn send(stream: &mut TcpStream, path: &str, upload: usize) -> Result<(), String> {
     let request = if upload == 0 {
         format!("GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n").into_bytes()
     } else {
         let head = format!("POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Length: {upload}\r\n\r\n");
         [head.as_bytes(), &vec![b'x'; upload]].concat()
     };
-    stream.write_all(&request).map_err(|e| format!("{path}: cannot send: {e}"))?;
+    stream.write_all(&request).map_err(|e| format!("{path}: cannot send: {e}"))
+}
+
+/// Reads one whole answer.
+///
+/// # Errors
+/// As [`ask`].
+pub(super) fn expect(stream: &mut TcpStream, path: &str, length: usize) -> Result<(), String> {
     let mut bytes = Vec::with_capacity(4096);
     let mut chunk = [0; 4096];
     loop {

@@ -6,6 +6,10 @@ use std::net::TcpStream;
 use super::http;
 use super::work::SMALL_REPLIES;
 
+/// So many connections are opened before their answers are waited for: one by one, a busy machine would take longer
+/// for thousands than the first of them may be idle.
+const AT_ONCE: usize = 16;
+
 /// Connections that are held open until dropped.
 pub(super) struct Idle(Vec<TcpStream>);
 
@@ -13,12 +17,19 @@ impl Idle {
     /// # Errors
     /// When a connection is refused, or not answered as it should be.
     pub(super) fn open(port: u16, count: usize) -> Result<Self, String> {
-        let mut streams = Vec::with_capacity(count);
-        for number in 1..=count {
-            let failed = |e: String| format!("idle connection {number} of {count}: {e}");
-            let mut stream = http::connect(port).map_err(|e| failed(e.to_string()))?;
-            http::ask(&mut stream, SMALL_REPLIES.path, 0, SMALL_REPLIES.reply).map_err(failed)?;
-            streams.push(stream);
+        let mut streams: Vec<TcpStream> = Vec::with_capacity(count);
+        while streams.len() < count {
+            let first = streams.len();
+            let failed = |e: String| format!("idle connections from number {} of {count}: {e}", first + 1);
+            let ends = (first + AT_ONCE).min(count);
+            for _ in first..ends {
+                let mut stream = http::connect(port).map_err(|e| failed(e.to_string()))?;
+                http::send(&mut stream, SMALL_REPLIES.path, 0).map_err(failed)?;
+                streams.push(stream);
+            }
+            for stream in &mut streams[first..] {
+                http::expect(stream, SMALL_REPLIES.path, SMALL_REPLIES.reply).map_err(failed)?;
+            }
         }
         Ok(Self(streams))
     }

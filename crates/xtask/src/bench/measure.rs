@@ -11,7 +11,7 @@ use super::proc::{cpu_time, resident_bytes};
 use super::results::Sample;
 use super::site::{Cores, Dir, FileServer};
 use super::websocket::{self, Client};
-use super::work::{Http, Kind, SMALL_REPLIES, Work};
+use super::work::{Http, Kind, Work};
 use super::wrk::Wrk;
 use crate::Error;
 
@@ -118,7 +118,7 @@ fn cost_sample(count: u64, user_us: f64, kernel_us: f64) -> Sample {
 
 fn memory(proxy: &Proxy, connections: usize) -> Result<Sample, Error> {
     let failed = |e| Err(Error::Failed(e));
-    if let Err(e) = enough_descriptors(connections).and_then(|()| warm_up(proxy)) {
+    if let Err(e) = enough_descriptors(connections).and_then(|()| Idle::open(proxy.port, MEMORY_WARM_UP).map(drop)) {
         return failed(e);
     }
     let before = resident_bytes(proxy.pid())?;
@@ -132,13 +132,6 @@ fn memory(proxy: &Proxy, connections: usize) -> Result<Sample, Error> {
     }
     let figure = after.saturating_sub(before) as f64 / connections as f64;
     Ok(Sample { figure, count: connections as u64, ..Sample::default() })
-}
-
-fn warm_up(proxy: &Proxy) -> Result<(), String> {
-    (0..MEMORY_WARM_UP).try_for_each(|_| {
-        let mut stream = super::http::connect(proxy.port).map_err(|e| e.to_string())?;
-        super::http::ask(&mut stream, SMALL_REPLIES.path, 0, SMALL_REPLIES.reply)
-    })
 }
 
 /// Each idle connection is one descriptor here and one of the proxy's.

@@ -19,13 +19,17 @@ pub(super) struct Cores {
     pub(super) proxy: String,
     /// All others: load and backends.
     pub(super) load: String,
+    /// What is left for the load beside a proxy on cores 0 and 1; all, if nothing is.
+    pub(super) load_beside_two: String,
 }
 
 impl Cores {
     /// `None` on a machine with one core.
     pub(super) fn share(cores: usize) -> Option<Self> {
-        let load = if cores == 2 { "1".to_owned() } else { format!("1-{}", cores.saturating_sub(1)) };
-        (cores >= 2).then(|| Self { proxy: "0".to_owned(), load })
+        let last = cores.checked_sub(1).filter(|last| *last > 0)?;
+        let from = |first: usize| if first == last { first.to_string() } else { format!("{first}-{last}") };
+        let load_beside_two = from(if last > 1 { 2 } else { 0 });
+        Some(Self { proxy: "0".to_owned(), load: from(1), load_beside_two })
     }
 }
 
@@ -127,8 +131,10 @@ mod tests {
 
     #[test]
     fn the_proxy_has_its_core_alone() {
-        let load = |cores| Cores::share(cores).map(|cores| cores.load);
-        assert_eq!([load(1), load(2), load(8)], [None, Some("1".to_owned()), Some("1-7".to_owned())]);
+        let load = |cores| Cores::share(cores).map(|cores| [cores.load, cores.load_beside_two]);
+        let expected = |load: &str, beside: &str| Some([load.to_owned(), beside.to_owned()]);
+        assert_eq!([load(1), load(2)], [None, expected("1", "0-1")]);
+        assert_eq!([load(3), load(8)], [expected("1-2", "2"), expected("1-7", "2-7")]);
     }
 
     #[test]
