@@ -48,8 +48,14 @@ pub(crate) struct Deadline {
     expired: Cell<bool>,
     /// A tunnel is to end at its next quiet moment.
     hurried: Cell<bool>,
+    /// For how many sweeps it has waited for a request without a byte of one.
+    rests: Cell<u8>,
     waker: RefCell<Waker>,
 }
+
+/// Sweeps after which a connection is at rest: a second. A client that is busy pauses for less, and it costs some
+/// microseconds to begin again.
+const REST: u8 = 10;
 
 impl Deadline {
     /// Waits for `waiting` until `at`; whatever was waited for before is forgotten.
@@ -57,6 +63,28 @@ impl Deadline {
         self.at.set(at);
         self.waiting.set(waiting);
         self.expired.set(false);
+        self.rests.set(0);
+    }
+
+    /// Whether its connection may be put to sleep.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.rests.get() >= REST
+    }
+
+    /// Its connection is awake again.
+    pub(crate) fn wake_up(&self) {
+        self.rests.set(0);
+    }
+
+    /// Counts a sweep that found it waiting for a request.
+    fn rest(&self) {
+        let rests = self.rests.get();
+        if rests < REST {
+            self.rests.set(rests + 1);
+            if rests + 1 == REST {
+                self.waker.borrow().wake_by_ref();
+            }
+        }
     }
 
     /// Waits for `waiting` now, until the same moment as before.
@@ -113,6 +141,7 @@ impl Sweep {
             waiting: Cell::new(waiting),
             expired: Cell::new(false),
             hurried: Cell::new(false),
+            rests: Cell::new(0),
             waker: RefCell::new(Waker::noop().clone()),
         });
         self.entries.borrow_mut().push(Rc::downgrade(&deadline));
@@ -126,7 +155,10 @@ impl Sweep {
         self.entries.borrow_mut().retain(|entry| {
             let Some(deadline) = entry.upgrade() else { return false };
             let shorten = match deadline.waiting.get() {
-                Waiting::FirstRequest | Waiting::NextRequest => draining,
+                Waiting::FirstRequest | Waiting::NextRequest => {
+                    deadline.rest();
+                    draining
+                }
                 Waiting::Tunnel => {
                     if draining {
                         deadline.hurry();

@@ -173,8 +173,8 @@ pub(crate) static OPTIONS: &[Opt] = &[
     option!("Retries", "retry.reserve", None, None, Kind::Count(0, 100_000), "100",
         "Retries possible in any ten seconds whatever the traffic, shared out between the workers (10 each at least)", "Finagle's 10 a second"),
 
-    option!("Connections to backends", "upstream.max_idle", None, None, Kind::Count(0, 10_000), "64",
-        "Idle connections kept per backend and worker", "one for each of 64 clients that a worker serves at a time"),
+    option!("Connections to backends", "upstream.max_idle", None, None, Kind::Count(0, 10_000), "1024",
+        "Idle connections kept per backend and worker", "as many as were in use at once are kept, however many clients there are; unused ones go after upstream.idle_timeout"),
     option!("Connections to backends", "upstream.idle_timeout", None, None, Kind::Duration(MILLI, HOUR), "55s",
         "For a connection to a backend to stay unused", "below the 60 s after which common servers close"),
     option!("Connections to backends", "upstream.proxy_protocol", Some("upstream-proxy-protocol"), Some("LB_UPSTREAM_PROXY_PROTOCOL"), Kind::Choice(&["off", "v1", "v2"]), "off",

@@ -41,6 +41,8 @@ pub(crate) struct Client {
     /// Why the connection ends, when it is the client's fault.
     rejected: Cell<Option<Rejected>>,
     owes_refusal: Cell<bool>,
+    /// What is refused was a HEAD: the reply has no body (RFC 9110 §9.3.2).
+    head_only: Cell<bool>,
     /// What the door said of the current request's body.
     body: Cell<Body>,
     /// A head has been handed to hyper, and hyper has not come up with a request yet.
@@ -74,6 +76,7 @@ impl Client {
             tunnel: RefCell::default(),
             rejected: Cell::default(),
             owes_refusal: Cell::default(),
+            head_only: Cell::default(),
             body: Cell::default(),
             parsing: Cell::default(),
             busy: Cell::default(),
@@ -107,6 +110,15 @@ impl Client {
                 access::rejected(&self.worker, &self.peer, reason.status(), reason.as_str());
             }
         }
+    }
+
+    /// Whether what is refused was a HEAD.
+    pub(super) fn asked_for_head_only(&self, head_only: bool) {
+        self.head_only.set(head_only);
+    }
+
+    pub(super) fn wants_head_only(&self) -> bool {
+        self.head_only.get()
     }
 
     /// Whether the client is still to be told why.

@@ -18,6 +18,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::server::conn::http1::{Builder, Connection};
 use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::TokioIo;
@@ -46,14 +47,33 @@ const HYPER_FIELDS: usize = 100;
 const LINGER: Duration = Duration::from_secs(5);
 const LINGER_QUIET: Duration = Duration::from_secs(1);
 
-/// Serves one connection to its end.
+/// Serves one connection to its end. What it needs only while something happens is on the heap of its own: a connection
+/// at rest keeps its socket and its client, and nothing of hyper's.
 pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: Peer) {
     let client = Client::new(worker, peer);
-    let limits = &client.worker.shared.config.limits;
     let socket = Socket::new(stream, Rc::clone(&client));
-    let io = TokioIo::new(ClientStream(Rc::clone(&socket)));
+    loop {
+        match Box::pin(awake(&client, &socket)).await {
+            (Err(Broken::Resting), _) => {
+                if asleep(&client, &socket).await.is_err() {
+                    return;
+                }
+            }
+            (served, unparsed) => {
+                // hyper's end of it went with its connection.
+                let Some(socket) = Rc::into_inner(socket) else { return };
+                return Box::pin(end(&client, socket.into_inner(), served, &unparsed)).await;
+            }
+        }
+    }
+}
+
+/// Serves requests until the connection ends, or has been at rest for a while.
+async fn awake(client: &Rc<Client>, socket: &Rc<RefCell<Socket>>) -> (Result<(), Broken>, Bytes) {
+    let limits = &client.worker.shared.config.limits;
+    let io = TokioIo::new(ClientStream(Rc::clone(socket)));
     let service = service_fn(|request| {
-        let client = Rc::clone(&client);
+        let client = Rc::clone(client);
         async move { Ok::<_, Infallible>(proxy::call(client, request).await) }
     });
     let mut builder = Builder::new();
@@ -62,11 +82,28 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: Peer) {
         builder.max_headers(limits.fields);
     }
     let mut connection = builder.serve_connection(io, service);
-    let served = poll_fn(|cx| poll_connection(Pin::new(&mut connection), &socket, &client, cx)).await;
-    let unparsed = connection.into_parts().read_buf;
-    // hyper's end of it went with the connection.
-    let Some(socket) = Rc::into_inner(socket) else { return };
-    end(&client, socket.into_inner(), served, &unparsed).await;
+    let served = poll_fn(|cx| poll_connection(Pin::new(&mut connection), socket, client, cx)).await;
+    (served, connection.into_parts().read_buf)
+}
+
+/// Waits for the next byte.
+///
+/// # Errors
+/// None came in time.
+async fn asleep(client: &Client, socket: &RefCell<Socket>) -> Result<(), Rejected> {
+    let woken = poll_fn(|cx| {
+        client.worker.clock.read();
+        client.deadline.watch(cx.waker());
+        // A close is a byte, too: hyper will read it.
+        match socket.borrow().stream.poll_read_ready(cx) {
+            Poll::Pending if client.expired() => Poll::Ready(Err(Rejected::HeadTimeout)),
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(_) => Poll::Ready(Ok(())),
+        }
+    });
+    let woken = woken.await;
+    client.deadline.wake_up();
+    woken
 }
 
 /// What follows when hyper is done with a connection, or the client with us.
@@ -80,6 +117,7 @@ async fn end(client: &Rc<Client>, mut io: Socket, served: Result<(), Broken>, un
             return;
         }
         (Err(Broken::Hyper(error)), _) if client.is_parsing() && client.rejected().is_none() && error.is_parse() => {
+            client.asked_for_head_only(door::is_for_head_only(unparsed));
             client.reject(door::diagnose(unparsed));
         }
         (Err(Broken::Hyper(error)), _) => tracing::trace!(%error, client = %client.address, "connection ended"),
@@ -91,7 +129,7 @@ async fn end(client: &Rc<Client>, mut io: Socket, served: Result<(), Broken>, un
                 return;
             }
         }
-        (Err(Broken::Gone), _) => return,
+        (Err(Broken::Gone | Broken::Resting), _) => return,
         (Ok(()), None) => {}
     }
     if client.owes_refusal() {
@@ -119,6 +157,8 @@ enum Broken {
     /// The client reset the connection, or ended it where that means the same.
     Gone,
     TooSlow(Waiting),
+    /// It is not broken, but nothing has happened for a while.
+    Resting,
 }
 
 fn poll_connection<S>(
@@ -136,8 +176,12 @@ where
     if let Poll::Ready(done) = connection.poll(cx) {
         return Poll::Ready(done.map_err(Broken::Hyper));
     }
-    if socket.borrow_mut().poll_ahead(cx).is_ready() {
+    let mut socket = socket.borrow_mut();
+    if socket.poll_ahead(cx).is_ready() {
         return Poll::Ready(Err(Broken::Gone));
+    }
+    if client.deadline.is_at_rest() && !client.expired() && socket.is_at_rest() {
+        return Poll::Ready(Err(Broken::Resting));
     }
     // An exchange with a backend has just had its chance to turn its own timeout into a reply. What is still expired
     // is the client's: it does not send, or does not take what it is sent.

@@ -21,7 +21,8 @@ pub(super) fn write(client: &Client, stream: &TcpStream) {
     let length = text.len();
     let reply = format!(
         "HTTP/1.1 {status} {phrase}\r\nconnection: close\r\ncontent-type: text/plain; charset=utf-8\r\n\
-         content-length: {length}\r\n\r\n{text}"
+         content-length: {length}\r\n\r\n{}",
+        if client.wants_head_only() { "" } else { &text }
     );
     // Best effort: the socket's buffer is empty unless the client is up to something.
     let _ = stream.try_write(reply.as_bytes());

@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::client::Client;
-use crate::door::{Door, MOST_HELD, Pass};
+use crate::door::{self, Door, MOST_HELD, Pass};
 
 /// Room for what comes while a request is under way.
 const AHEAD: usize = 2 * 1024;
@@ -42,6 +42,11 @@ pub(super) struct ClientStream(pub(super) Rc<RefCell<Socket>>);
 impl Socket {
     pub(super) fn new(stream: TcpStream, client: Rc<Client>) -> Rc<RefCell<Self>> {
         Rc::new(RefCell::new(Self { stream, client, door: Door::default(), due: 0, ended: false }))
+    }
+
+    /// Whether nothing is under way, and nothing is held back.
+    pub(super) fn is_at_rest(&self) -> bool {
+        !self.client.is_busy() && !self.client.is_parsing() && self.door.held.is_empty() && self.due == 0 && !self.ended
     }
 
     /// Looks at the socket while a request is under way. `Ready` says that the client is gone.
@@ -119,7 +124,10 @@ impl Socket {
                 Ok(Some(passed))
             }
             Ok(_) => Ok(None),
-            Err(reason) => Err(self.refuse(reason)),
+            Err(reason) => {
+                self.client.asked_for_head_only(door::is_for_head_only(received));
+                Err(self.refuse(reason))
+            }
         }
     }
 

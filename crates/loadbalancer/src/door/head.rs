@@ -66,6 +66,10 @@ pub(super) fn judge(received: &[u8], limits: &Limits) -> Result<Option<(usize, B
         // RFC 9112 §2.2 lets a recipient take a lone LF for a line end; peers differ in it, so we do not.
         let Some(line) = received[start..end].strip_suffix(b"\r") else { return Err(Rejected::BareLf) };
         start = end + 1;
+        if line.last() == Some(&b'\r') {
+            // Else an empty line with one CR too many would be waited behind for ever.
+            return Err(Rejected::BareCr);
+        }
         if line.is_empty() {
             if start > limits.head {
                 return Err(too_large(received, limits));
@@ -220,8 +224,16 @@ fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// Why the parser refused `head`, which was let pass here.
+/// Whether the request that begins here is a HEAD, whatever else is wrong with it.
+pub(crate) fn is_for_head_only(received: &[u8]) -> bool {
+    received.trim_ascii_start().starts_with(b"HEAD ")
+}
+
+/// Why the parser refused `head`, which was let pass here. It has taken the head away when only the target was wrong.
 pub(crate) fn diagnose(head: &[u8]) -> Rejected {
+    if head.is_empty() {
+        return Rejected::Target;
+    }
     let mut lines = head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     let request_line = lines.find(|line| !line.is_empty()).unwrap_or_default();
     let method = request_line.split(|byte| *byte == b' ').next().unwrap_or_default();

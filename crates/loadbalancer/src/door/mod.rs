@@ -17,7 +17,7 @@ mod tests;
 use bytes::BytesMut;
 use lb_core::metrics::Rejected;
 
-pub(crate) use head::{Body, diagnose};
+pub(crate) use head::{Body, diagnose, is_for_head_only};
 
 use crate::config::Limits;
 use chunks::ChunkWatch;

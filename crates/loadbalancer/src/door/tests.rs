@@ -42,6 +42,7 @@ fn what_can_be_read_in_two_ways_is_refused() {
     for (head, reason) in [
         ("GET / HTTP/1.1\nHost: x", Rejected::BareLf),
         ("GET / HTTP/1.1\r\nHost: x\nA: b", Rejected::BareLf),
+        ("GET / HTTP/1.1\r\nHost: x\r\n\r", Rejected::BareCr),
         ("GET / HTTP/1.1\r\nHost: x\r\n b", Rejected::ObsFold),
         ("GET / HTTP/1.1\r\n Host: x", Rejected::FieldName),
         ("GET / HTTP/1.2\r\nHost: x", Rejected::Version),

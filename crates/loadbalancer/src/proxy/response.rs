@@ -52,7 +52,13 @@ pub(super) fn forward(client: &Rc<Client>, request: &Outbound<'_>, reached: Reac
     let shared = &client.worker.shared;
     response.headers_mut().append(VIA, if old { shared.old_via.clone() } else { shared.via.clone() });
     // RFC 9112 §9.3: a proxy must not keep a connection with an HTTP/1.0 client.
-    if unasked || refused || request.head.version == Version::HTTP_10 || client.is_last_request() {
+    // What the client sends behind a request to switch may be meant for the other protocol.
+    if unasked
+        || refused
+        || request.upgrade.is_some()
+        || request.head.version == Version::HTTP_10
+        || client.is_last_request()
+    {
         say_close(response.headers_mut());
     }
     close_when_draining(client, response.headers_mut());

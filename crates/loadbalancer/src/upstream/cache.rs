@@ -10,6 +10,9 @@ use super::UpstreamConn;
 use crate::clock::Tick;
 use crate::proxy_protocol::Ends;
 
+/// Behind this a connection was part of a rush that is over.
+const REST: Duration = Duration::from_secs(1);
+
 /// Idle connections, oldest first.
 #[derive(Debug, Default)]
 #[expect(clippy::vec_box, reason = "a connection moves in and out with each request: a pointer is cheaper to move")]
@@ -51,8 +54,15 @@ impl ConnCache {
         self.idle.borrow_mut().drain(..).count()
     }
 
-    /// Closes those that were idle for longer than `timeout`, and those that the backend closed.
+    /// Closes those that were idle for longer than `timeout`, and those that the backend closed. What is kept for long
+    /// keeps no buffer.
     pub(crate) fn purge(&self, now: Tick, timeout: Duration) {
-        self.idle.borrow_mut().retain(|connection| now.since(connection.idle_since) < timeout && connection.is_quiet());
+        self.idle.borrow_mut().retain_mut(|connection| {
+            let idle = now.since(connection.idle_since);
+            if idle > REST {
+                connection.drop_buffers();
+            }
+            idle < timeout && connection.is_quiet()
+        });
     }
 }

@@ -89,6 +89,13 @@ impl UpstreamConn {
         matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
+    /// Gives its buffers back; they are empty while it is idle.
+    pub(crate) fn drop_buffers(&mut self) {
+        if self.received.is_empty() && self.unsent.is_empty() {
+            (self.received, self.unsent) = (BytesMut::new(), BytesMut::new());
+        }
+    }
+
     /// Reads more into [`Self::received`]; 0 is the end. `expected` is how much is known to be coming.
     pub(crate) fn poll_receive(&mut self, cx: &mut Context<'_>, expected: usize) -> Poll<io::Result<usize>> {
         let room = self.received.capacity() - self.received.len();
