@@ -70,7 +70,7 @@ fn process_cost(ground: &Ground<'_>, setup: &Setup<'_>, wrk: &Wrk<'_>) -> Result
 fn loaded(ground: &Ground<'_>, proxy: &Proxy, wrk: &Wrk<'_>) -> Result<f64, Error> {
     let before = cpu_time(proxy.pid())?;
     let done = wrk.load(proxy.port, &SMALL_REPLIES, ground.seconds)?;
-    let (user_us, kernel_us) = cpu_time(proxy.pid())?.per(before, done.requests);
+    let (user_us, kernel_us) = cpu_time(proxy.pid())?.per(before, done.requests)?;
     Ok(user_us + kernel_us)
 }
 

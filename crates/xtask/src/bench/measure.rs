@@ -72,7 +72,7 @@ impl<'a> Ground<'a> {
         self.wrk().warm_up(proxy.port, http, WARM_UP_S)?;
         let before = cpu_time(proxy.pid())?;
         let done = self.wrk().load(proxy.port, http, self.seconds)?;
-        let (user_us, kernel_us) = cpu_time(proxy.pid())?.per(before, done.requests);
+        let (user_us, kernel_us) = cpu_time(proxy.pid())?.per(before, done.requests)?;
         Ok(Sample { per_s: Some(done.per_s), ..cost_sample(done.requests, user_us, kernel_us) })
     }
 
@@ -90,7 +90,7 @@ impl<'a> Ground<'a> {
         let before = cpu_time(proxy.pid())?;
         let messages = runtime.block_on(websocket::chat(&mut clients, seconds(self.seconds)));
         let messages = messages.map_err(Error::Failed)?;
-        let (user_us, kernel_us) = cpu_time(proxy.pid())?.per(before, messages);
+        let (user_us, kernel_us) = cpu_time(proxy.pid())?.per(before, messages)?;
         let per_s = messages as f64 / f64::from(self.seconds);
         Ok(Sample { per_s: Some(per_s), ..cost_sample(messages, user_us, kernel_us) })
     }

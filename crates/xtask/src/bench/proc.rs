@@ -7,6 +7,9 @@ use crate::Error;
 /// Microseconds in one tick of `/proc/PID/stat`: USER_HZ is 100 on every architecture that we build for.
 const TICK_US: f64 = 10_000.0;
 
+/// Ten ticks: below that, one more or less is more than 10 %. A proxy under load has a hundred in a second.
+const LEAST_US: f64 = 100_000.0;
+
 /// CPU time so far, in user code and in the kernel.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct CpuTime {
@@ -16,14 +19,22 @@ pub(super) struct CpuTime {
 
 impl CpuTime {
     /// User and kernel microseconds for each of `count` since `before`.
-    pub(super) fn per(self, before: Self, count: u64) -> (f64, f64) {
+    ///
+    /// # Errors
+    /// When the clock is too coarse for so little time.
+    pub(super) fn per(self, before: Self, count: u64) -> Result<(f64, f64), Error> {
         let each = |now: u64, before: u64| now.saturating_sub(before) as f64 * TICK_US / count.max(1) as f64;
-        (each(self.user_ticks, before.user_ticks), each(self.kernel_ticks, before.kernel_ticks))
+        let total_us = self.total_us_since(before);
+        if total_us < LEAST_US {
+            let ms = total_us / 1000.0;
+            return Err(Error::Failed(format!("{ms:.0} ms of CPU time are too few to count: measure for longer")));
+        }
+        Ok((each(self.user_ticks, before.user_ticks), each(self.kernel_ticks, before.kernel_ticks)))
     }
 
     pub(super) fn total_us_since(self, before: Self) -> f64 {
-        let (user, kernel) = self.per(before, 1);
-        user + kernel
+        let spent = |now: u64, before: u64| now.saturating_sub(before) as f64 * TICK_US;
+        spent(self.user_ticks, before.user_ticks) + spent(self.kernel_ticks, before.kernel_ticks)
     }
 }
 
@@ -94,7 +105,9 @@ mod tests {
     fn time_is_shared_out_to_what_was_done_in_it() {
         let before = CpuTime { user_ticks: 100, kernel_ticks: 50 };
         let after = CpuTime { user_ticks: 130, kernel_ticks: 150 };
-        assert_eq!(after.per(before, 100_000), (3.0, 10.0));
+        assert_eq!(after.per(before, 100_000).map_err(|e| e.to_string()), Ok((3.0, 10.0)));
+        let few = CpuTime { user_ticks: 105, kernel_ticks: 54 };
+        assert!(few.per(before, 1).unwrap_err().to_string().starts_with("90 ms of CPU time are too few"));
         assert_eq!(after.total_us_since(before), 1_300_000.0);
     }
 

@@ -47,7 +47,8 @@ impl Wrk<'_> {
     fn run(&self, port: u16, http: &Http, seconds: u32) -> Result<Done, Error> {
         let mut command = pinned(self.cores, Path::new("wrk"));
         command.args(["--threads", &self.threads.to_string(), "--connections", &http.connections.to_string()]);
-        command.args(["--duration", &format!("{seconds}s")]);
+        // Its own default of 2 s would call a slow answer a wrong one.
+        command.args(["--duration", &format!("{seconds}s"), "--timeout", "10s"]);
         if http.close {
             command.args(["--header", "Connection: close"]);
         }
