@@ -67,8 +67,13 @@ fn next(bytes: &[u8], to_head: bool) -> Result<Option<(Answer, usize)>, String> 
         .filter_map(|name| answer.field(name).map(|value| format!("{name}: {value}\r\n")))
         .flat_map(String::into_bytes)
         .collect();
-    if framing.is_empty() {
+    if framing.is_empty() && !answer.closes() {
         return Err(format!("a response without length: {head:?}"));
+    }
+    // RFC 9112 §6.3: then all that comes until the close is its body.
+    if framing.is_empty() {
+        answer.body = rest.to_vec();
+        return Ok(Some((answer, bytes.len())));
     }
     let as_request = [b"GET / HTTP/1.1\r\nhost: x\r\n", framing.as_slice(), b"\r\n", rest].concat();
     match reading::next(&as_request) {
@@ -89,5 +94,7 @@ fn answers_are_told_apart() {
     let (answers, begun) = read(bytes, &["HEAD"]).unwrap();
     let seen: Vec<_> = answers.iter().map(|a| (a.status, a.body.as_slice(), a.closes())).collect();
     assert_eq!((seen.as_slice(), begun), (&[(200, &b""[..], false), (400, &b"ab"[..], true)][..], true));
+    let until_close = read(b"HTTP/1.0 200 OK\r\nconnection: close\r\n\r\nabc", &[]).unwrap();
+    assert_eq!(until_close.0[0].body, b"abc");
     assert!(read(b"HTTP/1.1 200 OK\r\n\r\n", &[]).is_err() && read(b"oops\r\n\r\n", &[]).is_err());
 }

@@ -88,7 +88,8 @@ impl Site {
         methods.push(if bytes.starts_with(b"HEAD ") && requests.is_empty() { "HEAD" } else { "?" }.to_owned());
         let mut conversation = Conversation::start(self.balancer.port("proxy"), bytes, methods).await;
         let mut exchange = Exchange::default();
-        match conversation.answers(count.max(1)).await {
+        // More of them than expected are of interest too.
+        match conversation.answers(count.max(requests.len()).max(1)).await {
             Ok(answers) => exchange.answers = answers,
             Err(words) => exchange.wrong.push(words),
         }
@@ -117,8 +118,8 @@ impl Site {
     async fn reasons(&self) -> BTreeMap<String, u64> {
         let text = http::get(self.balancer.port("admin"), "/metrics").await.text();
         let line = |line: &str| {
-            let (reason, count) = line.strip_prefix("lb_rejected_total{reason=\"")?.split_once("\"} ")?;
-            Some((reason.to_owned(), count.parse().ok()?))
+            let (labels, count) = line.strip_prefix("lb_rejected_total{reason=\"")?.split_once("} ")?;
+            Some((labels.split('"').next()?.to_owned(), count.parse().ok()?))
         };
         text.lines().filter_map(line).collect()
     }
@@ -151,14 +152,14 @@ fn wrong_at_origin(sent: &[reading::Request], exchange: &Exchange, seen: &Seen) 
     let seen: Vec<_> = seen.requests.iter().filter(|request| request.target != "/canary").collect();
     let answered = exchange.answers.iter().filter(|answer| !is_ours(answer)).count();
     if seen.len() != answered {
-        return Some(format!("{answered} answers of the origin, which saw {} requests", seen.len()));
+        return Some(format!("{answered} answers of the origin, which saw {}", brief(seen)));
     }
     let alike = |(sent, seen): (&reading::Request, &&reading::Request)| {
         sent.method == seen.method && sent.origin_form() == seen.target && sent.body == seen.body
     };
     let first = &sent[..seen.len().min(sent.len())];
     (first.len() < seen.len() || !first.iter().zip(&seen).all(alike))
-        .then(|| format!("sent were {}, the origin saw {}", brief(sent), brief(seen.iter().copied())))
+        .then(|| format!("sent were {}, the origin saw {}", brief(sent), brief(seen)))
 }
 
 fn brief<'a>(requests: impl IntoIterator<Item = &'a reading::Request>) -> String {
