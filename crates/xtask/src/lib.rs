@@ -9,6 +9,7 @@ mod check;
 mod demo;
 mod error;
 mod pact;
+mod python;
 mod system;
 mod workspace;
 

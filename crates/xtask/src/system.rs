@@ -15,6 +15,8 @@ use crate::{Error, say};
 pub(crate) enum Need {
     /// One of `programs` on the path, from these Debian packages.
     System { programs: &'static [&'static str], packages: &'static [&'static str] },
+    /// A command that ends well once these Debian packages are there: for what is no program on the path.
+    Runs { command: &'static [&'static str], packages: &'static [&'static str] },
     /// A cargo subcommand, from this crate in this version.
     CargoTool { program: &'static str, krate: &'static str, version: &'static str },
     /// A cargo subcommand that rustup brings.
@@ -37,8 +39,19 @@ pub(crate) const STRACE: Need = Need::System { programs: &["strace"], packages: 
 pub(crate) const HAPROXY: Need = Need::System { programs: &["haproxy"], packages: &["haproxy"] };
 pub(crate) const SYSTEMD: Need = Need::System { programs: &["systemd-analyze"], packages: &["systemd"] };
 
+// The servers of the differential test; the Python ones come from `python`.
+pub(crate) const NGINX: Need = Need::System { programs: &["nginx"], packages: &["nginx-light"] };
+pub(crate) const APACHE: Need = Need::System { programs: &["apache2"], packages: &["apache2-bin"] };
+pub(crate) const LIGHTTPD: Need = Need::System { programs: &["lighttpd"], packages: &["lighttpd"] };
+pub(crate) const LIGHTTPD_LUA: Need =
+    Need::Runs { command: &["test", "-f", "/usr/lib/lighttpd/mod_magnet.so"], packages: &["lighttpd-modules-lua"] };
+pub(crate) const NODE: Need = Need::System { programs: &["node"], packages: &["nodejs"] };
+pub(crate) const PYTHON_VENV: Need =
+    Need::Runs { command: &["python3", "-c", "import ensurepip, venv"], packages: &["python3", "python3-venv"] };
+
 /// Packages of which Debian starts a service, and its name.
-const SERVICES: [(&str, &str); 3] = [("nginx-light", "nginx"), ("haproxy", "haproxy"), ("caddy", "caddy")];
+const SERVICES: [(&str, &str); 4] =
+    [("nginx-light", "nginx"), ("haproxy", "haproxy"), ("caddy", "caddy"), ("lighttpd", "lighttpd")];
 
 /// Installs what is missing of `needs`.
 ///
@@ -64,6 +77,11 @@ impl Need {
     fn is_met(&self) -> bool {
         match self {
             Self::System { programs, .. } => programs.iter().any(|program| on_path(program)),
+            Self::Runs { command, .. } => {
+                let mut run = Command::new(command[0]);
+                run.args(&command[1..]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+                run.status().is_ok_and(|status| status.success())
+            }
             Self::CargoTool { program, .. } => on_path(program),
             // It must run: rustup puts something of that name on the path whether it is installed or not.
             Self::Component { subcommand, .. } => {
@@ -75,7 +93,10 @@ impl Need {
     }
 
     fn packages(&self) -> &'static [&'static str] {
-        if let Self::System { packages, .. } = self { packages } else { &[] }
+        match self {
+            Self::System { packages, .. } | Self::Runs { packages, .. } => packages,
+            Self::CargoTool { .. } | Self::Component { .. } => &[],
+        }
     }
 
     fn cargo_arguments(&self) -> Option<[&'static str; 5]> {
@@ -126,7 +147,7 @@ fn may_sudo() -> bool {
 }
 
 /// Runs a command with its output on the screen; whether it ended well.
-fn run_aloud(command: &mut Command) -> bool {
+pub(crate) fn run_aloud(command: &mut Command) -> bool {
     say(&format!("installing: {}", words(command)));
     // Output belongs to standard error: standard output is for results.
     match command.stdin(Stdio::null()).stdout(std::io::stderr()).status() {
@@ -181,7 +202,9 @@ mod tests {
     #[test]
     fn what_is_there_is_left_alone() {
         let there = Need::System { programs: &["no-such-program", "sh"], packages: &["no-such-package"] };
-        assert!(there.is_met());
-        assert!(provide(&[there]).is_ok());
+        let runs = Need::Runs { command: &["test", "-d", "/"], packages: &["no-such-package"] };
+        assert!(there.is_met() && runs.is_met());
+        assert!(provide(&[there, runs]).is_ok());
+        assert!(!Need::Runs { command: &["test", "-f", "/"], packages: &[] }.is_met());
     }
 }

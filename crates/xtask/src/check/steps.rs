@@ -4,7 +4,7 @@ use std::process::Command;
 
 use crate::system::{self, Need};
 use crate::workspace::{Workspace, cargo};
-use crate::{Error, say};
+use crate::{Error, python, say};
 
 use super::{gates, layers, sizes};
 
@@ -31,12 +31,21 @@ pub(crate) const STEPS: &[Step] = &[
         needs: &[system::VALGRIND, system::STRACE],
         run: gates::check,
     },
-    Step {
-        name: "e2e",
-        what: "end-to-end and browser tests against the release programs",
-        needs: &[system::NEXTEST, system::BROWSER, system::CHROMEDRIVER, system::SYSTEMD, system::HAPROXY],
-        run: e2e,
-    },
+    Step { name: "e2e", what: "end-to-end and browser tests against the release programs", needs: E2E_NEEDS, run: e2e },
+];
+
+const E2E_NEEDS: &[Need] = &[
+    system::NEXTEST,
+    system::BROWSER,
+    system::CHROMEDRIVER,
+    system::SYSTEMD,
+    system::HAPROXY,
+    system::NGINX,
+    system::APACHE,
+    system::LIGHTTPD,
+    system::LIGHTTPD_LUA,
+    system::NODE,
+    system::PYTHON_VENV,
 ];
 
 /// The names, for `--only`.
@@ -80,8 +89,9 @@ fn unit(workspace: &Workspace) -> Result<(), Error> {
 fn e2e(workspace: &Workspace) -> Result<(), Error> {
     let mut tests = nextest();
     tests.args(["--filterset", "package(e2e)"]).env("E2E_BIN_DIR", workspace.release());
-    // Without this a machine without a browser would skip what it cannot see.
-    run(workspace, tests.env("E2E_REQUIRE_BROWSER", "1"))
+    python::provide(workspace)?;
+    // Without these a machine without a browser, or without a server to compare with, would skip what it cannot see.
+    run(workspace, tests.env("E2E_REQUIRE_BROWSER", "1").env("E2E_REQUIRE_SERVERS", "1"))
 }
 
 fn nextest() -> Command {
