@@ -5,6 +5,7 @@
 mod browser;
 mod dashboard;
 mod demo;
+mod differential;
 mod loadbalancer;
 mod logs;
 mod probes;
