@@ -118,13 +118,7 @@ async fn replies_of_ours_and_what_is_no_request_have_their_lines_too() {
             "/x?y",
         ),
         (b"GET /x HTTP/1.1\r\nconnection: close\r\n\r\n", 400, "host", "GET", "/x"),
-        (
-            b"CONNECT h.example:443 HTTP/1.1\r\nhost: h.example\r\n\r\n",
-            405,
-            "method",
-            "CONNECT",
-            "h.example:443",
-        ),
+        (b"CONNECT h.example:443 HTTP/1.1\r\nhost: h.example\r\n\r\n", 405, "method", "CONNECT", "h.example:443"),
         (b"nonsense\r\n\r\n", 400, "request_line", "", ""),
         (b"GET / HTT", 408, "head_timeout", "", ""),
     ]

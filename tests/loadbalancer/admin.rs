@@ -112,7 +112,8 @@ async fn without_a_token_given_one_is_made_that_only_this_user_can_read() {
     let sent = request(Method::GET, "/v1/status", &[("authorization", &bearer)], "");
     assert_eq!(http::send(program.port("admin"), sent).await.status.as_u16(), 200);
     // Its place is logged, by a thread of its own.
-    e2e::eventually("the place of the token is logged", async || program.stderr().contains("admin-").then_some(())).await;
+    e2e::eventually("the place of the token is logged", async || program.stderr().contains("admin-").then_some(()))
+        .await;
     assert!(!program.stderr().contains(&token));
     program.signal("TERM");
     program.wait(e2e::PATIENCE).await;

@@ -191,7 +191,7 @@ async fn checks_say_that_they_are_the_balancers_own() {
     for (version, greeting) in [("v1", &b"PROXY UNKNOWN\r\n"[..]), ("v2", b"\r\n\r\n\0\r\nQUIT\n\x20\x00\x00\x00")] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let backend = listener.local_addr().unwrap().to_string();
-        let balancer = Balancer::start(&[backend.clone()], &["--upstream-proxy-protocol", version]).await;
+        let balancer = Balancer::start(std::slice::from_ref(&backend), &["--upstream-proxy-protocol", version]).await;
         let (mut check, _) = tokio::time::timeout(PATIENCE, listener.accept()).await.expect("a check").unwrap();
         let mut received = Vec::new();
         tokio::time::timeout(PATIENCE, check.read_to_end(&mut received)).await.expect("a close").unwrap();

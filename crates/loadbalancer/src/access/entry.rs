@@ -1,5 +1,6 @@
 //! One request's line to be, from its arrival to the end of its response.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use super::line::{Ended, Facts, Head};
 use crate::clock::Tick;
 use crate::conn::Client;
 use crate::listen::Peer;
+use crate::proxy::sent_target;
 use crate::worker::Worker;
 
 /// What will be a line. Empty when the access log is off. Its drop writes the line; until something else is said, that
@@ -46,12 +48,13 @@ impl Entry {
             }
             None => &client.address_text,
         };
+        let target = target(client, head);
         let host = head.uri.authority().map(|authority| authority.as_str().as_bytes());
         let head = Head {
             peer: (peer_text, client.peer.socket.port()),
             client: client_text.as_bytes(),
             method: head.method.as_str().as_bytes(),
-            target: target(head).as_bytes(),
+            target: target.as_bytes(),
             host: host.or_else(|| head.headers.get(HOST).map(|host| host.as_bytes())).unwrap_or_default(),
             version: version(head.version),
         };
@@ -173,13 +176,12 @@ fn effective(client: &Client, head: &Parts) -> Option<IpAddr> {
     client.trusted.then(|| forwarded_for(&head.headers, &client.worker.shared.config.trusted_proxies)).flatten()
 }
 
-/// In origin form whatever form the client chose, as it is sent to backends (RFC 9112 §3.2); CONNECT has an authority
-/// only.
-fn target(head: &Parts) -> &str {
-    match (head.uri.path_and_query(), head.uri.authority()) {
-        (Some(target), _) if !target.as_str().is_empty() => target.as_str(),
-        (_, Some(authority)) if head.method == Method::CONNECT => authority.as_str(),
-        _ => "/",
+/// As it is sent to backends; of what is sent to none, as much as can be said. CONNECT has an authority only.
+fn target<'a>(client: &Client, head: &'a Parts) -> Cow<'a, str> {
+    match (sent_target(client, head), head.uri.authority()) {
+        (_, Some(authority)) if head.method == Method::CONNECT => Cow::Borrowed(authority.as_str()),
+        (Some(target), _) => target,
+        (None, _) => Cow::Borrowed(head.uri.path()),
     }
 }
 

@@ -22,6 +22,7 @@ use crate::conn::Client;
 use crate::upstream::RequestBody;
 pub(crate) use body::ProxyBody;
 pub(crate) use record::Record;
+pub(crate) use request::sent_target;
 
 /// Answers one request: always with a response, ours if there is no other.
 pub(crate) async fn call(client: Rc<Client>, request: Request<Incoming>) -> Response<ProxyBody> {

@@ -221,6 +221,11 @@ fn max_forwards(head: &Parts) -> Result<Option<u64>, ProxyError> {
     }
 }
 
+/// The target as a backend would get it; `None` when none gets it.
+pub(crate) fn sent_target<'a>(client: &Client, head: &'a Parts) -> Option<Cow<'a, str>> {
+    target(client, head).ok()
+}
+
 /// RFC 9112 §3.2: origin form, taken from an absolute one.
 fn target<'a>(client: &Client, head: &'a Parts) -> Result<Cow<'a, str>, ProxyError> {
     if head.uri.authority().is_some() {
