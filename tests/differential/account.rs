@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::campaign::{Tally, hash};
 use super::ledger::{Form, Row};
+use super::wrong::{Finding, Wrong};
 
 /// A line of the access log.
 struct Line {
@@ -35,17 +36,7 @@ pub(crate) struct Account {
     pub broken_off: u64,
     /// Replies of the balancer's own, by status and reason.
     pub replies: HashMap<String, u64>,
-    pub wrong: Vec<String>,
-    pub wrong_count: u64,
-}
-
-impl Account {
-    pub(crate) fn wrong(&mut self, words: String) {
-        self.wrong_count += 1;
-        if self.wrong.len() < 10 {
-            self.wrong.push(words);
-        }
-    }
+    pub wrong: Wrong,
 }
 
 /// Compares all three.
@@ -58,17 +49,17 @@ pub(crate) fn settle(log: &Path, rows: &[Row], form: Form, tally: &Tally) -> Acc
             // A head that the server did not like. Had it read a whole request, that would be one too many.
             nameless += 1;
             if row.status < 400 {
-                account.wrong(format!("the server read a request that has no id: {row:?}"));
+                account.wrong.add(("the server read a request that has no id", format!("{row:?}")));
             }
             continue;
         }
         match lines.get_mut(&row.id) {
-            None => account.wrong(format!("the server read what the balancer does not know: {row:?}")),
-            Some(line) if line.seen => account.wrong(format!("the server read it twice: {row:?}")),
+            None => account.wrong.add(("the server read what the balancer does not know", format!("{row:?}"))),
+            Some(line) if line.seen => account.wrong.add(("the server read one request twice", format!("{row:?}"))),
             Some(line) => {
                 line.seen = true;
-                if let Some(words) = different(line, row, form) {
-                    account.wrong(format!("{words}: {row:?}"));
+                if let Some(finding) = different(line, row, form) {
+                    account.wrong.add(finding);
                 }
             }
         }
@@ -77,17 +68,21 @@ pub(crate) fn settle(log: &Path, rows: &[Row], form: Form, tally: &Tally) -> Acc
             && hash(&row.body) != echo.body_hash
             && !(form == Form::Nginx && row.body.is_empty() && echo.body_hash == hash(b"-"))
         {
-            account.wrong(format!("the client sent another body: {row:?}"));
+            account.wrong.add(("the server read another body than the client sent", format!("{row:?}")));
         }
     }
     for (id, echo) in &tally.echoes {
-        match lines.get(id) {
-            Some(line) if line.port == echo.port && (200..300).contains(&line.status) && line.seen => {}
-            Some(line) => account.wrong(format!(
-                "client {} got the answer {id}, which the log gives to client {} with {} (read: {})",
-                echo.port, line.port, line.status, line.seen
-            )),
-            None => account.wrong(format!("client {} got the answer {id}, which is not in the log", echo.port)),
+        let Some(line) = lines.get(id) else {
+            account.wrong.add(("an answer that is not in the log", id.clone()));
+            continue;
+        };
+        if line.port != echo.port {
+            let words = format!("{id}: client {}, in the log client {}", echo.port, line.port);
+            account.wrong.add(("an answer to another client", words));
+        }
+        if !line.seen || !(200..300).contains(&line.status) {
+            let words = format!("{id}: {} in the log, read by the server: {}", line.status, line.seen);
+            account.wrong.add(("an answer that the log or the server does not know", words));
         }
     }
     sum_up(&lines, nameless, &mut account);
@@ -104,11 +99,13 @@ fn sum_up(lines: &HashMap<String, Line>, nameless: u64, account: &mut Account) {
         }
         if line.status == 504 {
             let Line { method, target, .. } = line;
-            account.wrong(format!("{id}: {method} {target} had no answer in time; each of these servers answers"));
+            account
+                .wrong
+                .add(("no answer in time, and each of these servers answers", format!("{id}: {method} {target}")));
         }
         account.attempted += 1;
         if line.attempts > 1 {
-            account.wrong(format!("{id}: {} attempts, and retries are off", line.attempts));
+            account.wrong.add(("several attempts, and retries are off", format!("{id}: {}", line.attempts)));
         }
         if line.seen {
             account.read += 1;
@@ -119,27 +116,33 @@ fn sum_up(lines: &HashMap<String, Line>, nameless: u64, account: &mut Account) {
         } else {
             let Line { method, target, status, .. } = line;
             account
-                .wrong(format!("{id}: {method} {target} was answered with {status}, but the server did not read it"));
+                .wrong
+                .add(("answered, but the server did not read it", format!("{id}: {method} {target}, {status}")));
         }
     }
     if nameless > account.turned_away + account.broken_off {
         let account_for = account.turned_away + account.broken_off;
-        account.wrong(format!("the server turned {nameless} away, the balancer knows of {account_for}"));
+        let words = format!("{nameless}, the balancer knows of {account_for}");
+        account.wrong.add(("the server turned more away than were sent", words));
     }
 }
 
 /// How what the server read differs from what was forwarded.
-fn different(line: &Line, row: &Row, form: Form) -> Option<String> {
+fn different(line: &Line, row: &Row, form: Form) -> Option<Finding> {
     let Line { method, target, request_bytes, .. } = line;
     if line.attempts == 0 {
-        return Some("the balancer says that it did not send this on".to_owned());
+        return Some(("the server read what was not sent on", format!("{row:?}")));
     }
     if !form.same_method(method, &row.method) || !form.same_target(target, &row.target) {
-        return Some(format!("the balancer sent {method} {target}"));
+        return Some((
+            "the server read another method or target than was sent on",
+            format!("{method} {target}: {row:?}"),
+        ));
     }
     // A server may turn away what it has not read to its end; nobody may take a part for the whole.
-    let whole = form.same_length(*request_bytes, &row.body);
-    (row.is_answered() && !whole).then(|| format!("the balancer sent {request_bytes} bytes"))
+    let whole = form.same_length(*request_bytes, row);
+    let words = || format!("{request_bytes} bytes: {row:?}");
+    (row.is_answered() && !whole).then(|| ("the server read another length than was sent on", words()))
 }
 
 fn read_log(path: &Path, account: &mut Account) -> HashMap<String, Line> {
@@ -149,20 +152,20 @@ fn read_log(path: &Path, account: &mut Account) -> HashMap<String, Line> {
     for text in BufReader::new(file).lines() {
         let text = text.expect("the access log is ASCII");
         let Ok(value) = serde_json::from_str::<Value>(&text) else {
-            account.wrong(format!("not JSON in the access log: {text}"));
+            account.wrong.add(("a line of the access log is no JSON", text));
             continue;
         };
         let line = line(&value);
         let id = value["id"].as_str().unwrap_or_default().to_owned();
         if !id.is_empty() {
             if lines.insert(id, line).is_some() {
-                account.wrong(format!("two lines with one id: {text}"));
+                account.wrong.add(("two lines of the access log with one id", text));
             }
             continue;
         }
         *unnamed.entry(format!("{} {}", line.status, line.reason)).or_default() += 1;
         if line.attempts > 0 {
-            account.wrong(format!("sent on without an id: {text}"));
+            account.wrong.add(("sent on without an id", text));
         }
     }
     account.replies = unnamed;

@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::ledger::Form;
+use super::wrong::{Finding, Wrong};
 use crate::probes::answers::{self, Answer};
 use crate::probes::reading::{self, End, Request};
 
@@ -37,9 +38,8 @@ pub(crate) struct Tally {
     pub refused: u64,
     /// By the id that the server said back.
     pub echoes: HashMap<String, Echo>,
-    /// What must not be, with the number and the bytes that it came of; the first few.
-    pub wrong: Vec<String>,
-    pub wrong_count: u64,
+    /// What must not be, with the number and the bytes that it came of.
+    pub wrong: Wrong,
 }
 
 /// A request that was answered, as its client knows it.
@@ -69,8 +69,8 @@ pub(crate) async fn run(port: u16, form: Form, numbers: Arc<Vec<u64>>, source: S
                 let bytes = source(*number);
                 match timeout(HANG, converse(port, form, &bytes, &mut tally)).await {
                     Ok(Ok(())) => {}
-                    Ok(Err(words)) => tally.wrong(*number, &bytes, &words),
-                    Err(_) => tally.wrong(*number, &bytes, "neither answered nor closed"),
+                    Ok(Err(finding)) => tally.wrong(*number, &bytes, finding),
+                    Err(_) => tally.wrong(*number, &bytes, ("neither answered nor closed", String::new())),
                 }
             }
             tally
@@ -84,12 +84,9 @@ pub(crate) async fn run(port: u16, form: Form, numbers: Arc<Vec<u64>>, source: S
 }
 
 impl Tally {
-    pub(crate) fn wrong(&mut self, number: u64, bytes: &[u8], words: &str) {
-        self.wrong_count += 1;
-        if self.wrong.len() < 10 {
-            let shown = &bytes[..bytes.len().min(1500)];
-            self.wrong.push(format!("number {number}: {words}\n    {}", shown.escape_ascii()));
-        }
+    fn wrong(&mut self, number: u64, bytes: &[u8], (kind, words): Finding) {
+        let shown = &bytes[..bytes.len().min(1500)];
+        self.wrong.add((kind, format!("number {number}: {words}\n      {}", shown.escape_ascii())));
     }
 
     fn add(&mut self, other: Self) {
@@ -97,24 +94,25 @@ impl Tally {
         self.bytes += other.bytes;
         self.forwarded += other.forwarded;
         self.refused += other.refused;
-        self.wrong_count += other.wrong_count;
         self.wrong.extend(other.wrong);
         for (id, echo) in other.echoes {
             if self.echoes.insert(id.clone(), echo).is_some() {
-                self.wrong(0, b"", &format!("two answers with the id {id}"));
+                self.wrong.add(("two answers with one id", id));
             }
         }
     }
 }
 
 /// One connection: everything is sent at once, everything is read.
-async fn converse(port: u16, form: Form, bytes: &[u8], tally: &mut Tally) -> Result<(), String> {
+async fn converse(port: u16, form: Form, bytes: &[u8], tally: &mut Tally) -> Result<(), Finding> {
     let (requests, end) = reading::read(bytes);
     let methods: Vec<&str> = requests.iter().map(|request| form.method_answered(&request.method)).collect();
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.map_err(|e| format!("connect: {e}"))?;
-    let own_port = stream.local_addr().map_err(|e| format!("local address: {e}"))?.port();
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.map_err(|e| ("cannot connect", e.to_string()))?;
+    let own_port = stream.local_addr().map_err(|e| ("no local address", e.to_string()))?.port();
     // Everything is read before the end: a reset then leaves no connection behind that waits for its time.
-    socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).map_err(|e| format!("linger: {e}"))?;
+    socket2::SockRef::from(&stream)
+        .set_linger(Some(Duration::ZERO))
+        .map_err(|e| ("cannot set linger", e.to_string()))?;
     let received = exchange(&mut stream, bytes, &methods, end).await;
     tally.sent += 1;
     tally.bytes += bytes.len() as u64;
@@ -131,7 +129,7 @@ async fn converse(port: u16, form: Form, bytes: &[u8], tally: &mut Tally) -> Res
             None if end == End::Incomplete && place == requests.len() && answer.field("x-echo").is_none() => {}
             None => {
                 let echo = answer.field("x-echo");
-                return Err(format!("answer {place} to what is no request: {} for {echo:?}", answer.status));
+                return Err(("an answer to what is no request", format!("{place}: {} for {echo:?}", answer.status)));
             }
         }
     }
@@ -139,15 +137,15 @@ async fn converse(port: u16, form: Form, bytes: &[u8], tally: &mut Tally) -> Res
 }
 
 /// All of them, to the last byte.
-fn read_answers(received: &[u8], methods: &[&str]) -> Result<Vec<Answer>, String> {
+fn read_answers(received: &[u8], methods: &[&str]) -> Result<Vec<Answer>, Finding> {
     // What is no request has no method: a refusal may treat it as a HEAD, or not.
     for last in ["?", "HEAD"] {
         if let Ok((answers, false)) = answers::read(received, &[methods, &[last]].concat()) {
             return Ok(answers);
         }
     }
-    answers::read(received, methods)?;
-    Err(format!("closed inside an answer: {}", received.escape_ascii()))
+    answers::read(received, methods).map_err(|words| ("an answer that is not well formed", words))?;
+    Err(("closed inside an answer", received.escape_ascii().to_string()))
 }
 
 /// Everything that the balancer sends until it closes.
@@ -188,27 +186,28 @@ async fn exchange(stream: &mut TcpStream, bytes: &[u8], methods: &[&str], end: E
 }
 
 /// A reply of the balancer's own: behind a refusal nothing is read any more.
-fn judge_ours(answer: &Answer, is_last: bool, tally: &mut Tally) -> Result<(), String> {
+fn judge_ours(answer: &Answer, is_last: bool, tally: &mut Tally) -> Result<(), Finding> {
     tally.refused += 1;
     let is_refusal = (400..500).contains(&answer.status);
     match (is_refusal, answer.closes(), is_last) {
-        (true, false, _) => Err(format!("{} without connection: close", answer.status)),
-        (true, true, false) => Err(format!("an answer behind the refusal {}", answer.status)),
+        (true, false, _) => Err(("a refusal without connection: close", answer.status.to_string())),
+        (true, true, false) => Err(("an answer behind a refusal", answer.status.to_string())),
         _ => Ok(()),
     }
 }
 
 /// What the server says that it answers is what was sent there.
-fn judge_echo(form: Form, sent: &Request, answer: &Answer, port: u16, tally: &mut Tally) -> Result<(), String> {
+fn judge_echo(form: Form, sent: &Request, answer: &Answer, port: u16, tally: &mut Tally) -> Result<(), Finding> {
     // Without it the server did not like the request: it need not have read all of it.
     let Some(echo) = answer.field("x-echo") else { return Ok(()) };
     let words: Vec<&str> = echo.split(' ').collect();
-    let [id, method, target] = words[..] else { return Err(format!("the server says {echo:?}")) };
+    let [id, method, target] = words[..] else { return Err(("the server says something else", echo)) };
     if !form.same_method(&sent.method, method) || !form.same_target(&sent.origin_form(), target) {
-        return Err(format!("an answer to {echo:?}, sent was {} {}", sent.method, sent.origin_form()));
+        let words = format!("{echo:?}, sent was {} {}", sent.method, sent.origin_form());
+        return Err(("an answer to another request", words));
     }
     match tally.echoes.insert(id.to_owned(), Echo { port, body_hash: hash(&sent.body) }) {
         None => Ok(()),
-        Some(_) => Err(format!("two answers with the id {id}")),
+        Some(_) => Err(("two answers with one id", id.to_owned())),
     }
 }

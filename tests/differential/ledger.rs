@@ -114,10 +114,15 @@ impl Form {
         if self.same_method(sent, "HEAD") { "HEAD" } else { sent }
     }
 
-    /// Whether `seen` is how such a server sees a body of `length` bytes. nginx writes the same for an empty one and
-    /// for a hyphen.
-    pub(crate) fn same_length(self, length: u64, seen: &[u8]) -> bool {
-        length == seen.len() as u64 || self == Self::Nginx && length == 1 && seen.is_empty()
+    /// Whether `row` is how such a server sees a body of `length` bytes. nginx writes the same for an empty one and for a
+    /// hyphen; Apache and lighttpd answer `OPTIONS *` themselves, and drop its body before it can be written down.
+    pub(crate) fn same_length(self, length: u64, row: &Row) -> bool {
+        let untold = match self {
+            Self::Nginx => length == 1,
+            Self::RequestLine => row.target == "*",
+            Self::Plain | Self::Asgi | Self::AsgiUpperCase => false,
+        };
+        length == row.body.len() as u64 || untold && row.body.is_empty()
     }
 }
 

@@ -10,6 +10,7 @@ mod campaign;
 mod ledger;
 mod mutate;
 mod servers;
+mod wrong;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -76,15 +77,14 @@ async fn run(plan: Vec<(&'static Kind, Vec<u64>)>, source: Source) {
     let lanes = lanes.into_iter().map(|(lane, numbers)| tokio::spawn(lane.run(numbers, Arc::clone(&source))));
     let (mut report, mut wrong, mut sent, mut read) = (String::new(), Vec::new(), 0, 0);
     for lane in lanes.collect::<Vec<_>>() {
-        let (kind, tally, account, took) = lane.await.expect("a lane runs to its end");
-        let found = [&tally.wrong[..], &account.wrong[..]].concat();
-        let count = tally.wrong_count + account.wrong_count;
-        if count > 0 {
-            wrong.push(format!("{}: {count} wrong\n  {}", kind.name, found.join("\n  ")));
+        let (kind, tally, mut account, took) = lane.await.expect("a lane runs to its end");
+        report.push_str(&line(kind, &tally, &account, took));
+        account.wrong.extend(tally.wrong);
+        if !account.wrong.is_empty() {
+            wrong.push(format!("{}:\n{}", kind.name, account.wrong));
         }
         sent += tally.sent;
         read += account.read;
-        report.push_str(&line(kind, &tally, &account, took));
     }
     println!("{report}{sent} sent, {read} requests read by servers, in {:.0?}", started.elapsed());
     assert!(wrong.is_empty(), "{report}\n{}", wrong.join("\n"));
@@ -134,7 +134,7 @@ impl Lane {
         self.stop().await;
         let mut account = account::settle(&self.log, &ledger::rows(&self.server), kind.form, &tally);
         if grown > RESIDENT_GROWTH_KIB {
-            account.wrong(format!("resident memory has grown by {grown} KiB"));
+            account.wrong.add(("resident memory has grown", format!("by {grown} KiB")));
         }
         (kind, tally, account, took)
     }
