@@ -41,7 +41,7 @@ pub(crate) struct Client {
     /// Why the connection ends, when it is the client's fault.
     rejected: Cell<Option<Rejected>>,
     owes_refusal: Cell<bool>,
-    /// What is refused was a HEAD: the reply has no body (RFC 9110 §9.3.2).
+    /// The current request is a HEAD: a refusal has no body (RFC 9110 §9.3.2).
     head_only: Cell<bool>,
     /// What the door said of the current request's body.
     body: Cell<Body>,
@@ -112,7 +112,7 @@ impl Client {
         }
     }
 
-    /// Whether what is refused was a HEAD.
+    /// Whether the current head is that of a HEAD, as far as it has come.
     pub(super) fn asked_for_head_only(&self, head_only: bool) {
         self.head_only.set(head_only);
     }

@@ -118,7 +118,6 @@ async fn end(client: &Rc<Client>, mut io: Socket, served: Result<(), Broken>, un
             return;
         }
         (Err(Broken::Hyper(error)), _) if client.is_parsing() && client.rejected().is_none() && error.is_parse() => {
-            client.asked_for_head_only(door::is_for_head_only(unparsed));
             client.reject(door::diagnose(unparsed));
         }
         (Err(Broken::Hyper(error)), _) => tracing::trace!(%error, client = %client.address, "connection ended"),

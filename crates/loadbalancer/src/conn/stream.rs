@@ -118,16 +118,14 @@ impl Socket {
 
     /// Shows a head to the door; `Some` is how many bytes may go on.
     fn pass_head(&mut self, received: &[u8]) -> io::Result<Option<usize>> {
+        self.client.asked_for_head_only(door::is_for_head_only(received));
         match self.door.pass_head(received, &self.client.worker.shared.config.limits) {
             Ok((Pass::On(passed), Some(body))) => {
                 self.client.head_passed(body, self.door.about_server);
                 Ok(Some(passed))
             }
             Ok(_) => Ok(None),
-            Err(reason) => {
-                self.client.asked_for_head_only(door::is_for_head_only(received));
-                Err(self.refuse(reason))
-            }
+            Err(reason) => Err(self.refuse(reason)),
         }
     }
 
