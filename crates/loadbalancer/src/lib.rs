@@ -2,8 +2,8 @@
 //!
 //! Two planes that share one [`Snapshot`](lb_core::snapshot::Snapshot) and nothing else that waits:
 //!
-//! * the **data plane**, one single-threaded runtime per core: `listen` accepts, `conn` serves a client connection,
-//!   `proxy` takes each request to a backend through `upstream`, under the deadlines of `deadline`;
+//! * the **data plane**, one single-threaded runtime per core: `listen` accepts, `conn` serves a client connection behind
+//!   the strict look of `door`, `proxy` takes each request to a backend through `upstream`, under the deadlines of `deadline`;
 //! * the **control plane** on the main thread: `control` checks backends and publishes snapshots, `admin` answers
 //!   health, metrics and `/v1`.
 //!
