@@ -128,7 +128,8 @@ async fn take_header(stream: &mut TcpStream) -> Result<Option<Ends>, String> {
 /// and lose the reply (RFC 9112 §9.6).
 async fn turn_away(mut stream: TcpStream, reply: &[u8]) {
     let discard = async {
-        let mut scratch = [0; 4096];
+        // Not in the future itself, which every connection's task has room for.
+        let mut scratch = vec![0; 4096];
         // Not only tried: of a new socket the runtime may not have heard yet that it can be written to.
         let _ = stream.write_all(reply).await;
         let _ = stream.shutdown().await;
