@@ -21,6 +21,10 @@ const WARM_UP_S: u32 = 1;
 /// Connections that have come and gone before memory is looked at, so that what exists once is not shared out.
 const MEMORY_WARM_UP: usize = 100;
 
+/// How long connections are idle before memory is looked at: what a proxy holds for the case that the next request
+/// comes at once is not what 5,000 silent clients cost it.
+const AT_REST: Duration = Duration::from_secs(3);
+
 /// Beside idle connections: those of the load, of the backends, and everything else that is open.
 const DESCRIPTORS_BESIDE: usize = 2000;
 
@@ -126,6 +130,7 @@ fn memory(proxy: &Proxy, connections: usize) -> Result<Sample, Error> {
         Ok(idle) => idle,
         Err(e) => return failed(e),
     };
+    std::thread::sleep(AT_REST);
     let after = resident_bytes(proxy.pid())?;
     if let Err(e) = idle.all_open() {
         return failed(e);
