@@ -206,8 +206,10 @@ async fn attempt(
             Err(cause) => return Err(Broken { body, cause, written: 0, reused: false }),
         },
     };
-    // RFC 9110 §10.1.1: an expectation is not passed on to HTTP/1.0, which does not know it.
-    let held = request.expects_continue && !backend.old.get();
+    // RFC 9110 §10.1.1: an expectation is not passed on to HTTP/1.0, which does not know it, nor without content: some
+    // servers would wait for that for ever.
+    let has_content = !matches!(framing, Framing::None | Framing::Length(0));
+    let held = request.expects_continue && has_content && !backend.old.get();
     put_head(client, backend, request, (framing, held), &mut connection.unsent);
     let outgoing = Outgoing::new(body, &request.head.headers, framing, idempotent, held);
     match outgoing.held {

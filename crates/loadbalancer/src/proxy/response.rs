@@ -36,7 +36,7 @@ pub(super) struct Reached {
 
 /// The response for the client.
 pub(super) fn forward(client: &Rc<Client>, request: &Outbound<'_>, reached: Reached) -> Response<ProxyBody> {
-    let Reached { status, headers, old, exchange, mut record } = reached;
+    let Reached { status, headers, old, mut exchange, mut record } = reached;
     record.answered(status);
     if status == StatusCode::SWITCHING_PROTOCOLS {
         return switch(client, request, headers, exchange, record);
@@ -46,6 +46,9 @@ pub(super) fn forward(client: &Rc<Client>, request: &Outbound<'_>, reached: Reac
     let unasked = exchange.holds_body();
     // RFC 9112 §9.3: who refuses a request before its end will not read the rest of it.
     let refused = status.as_u16() >= 300 && !exchange.is_sent();
+    if request.upgrade.is_some() {
+        exchange.forget_connection();
+    }
     let mut response = Response::new(ProxyBody::streaming(exchange, record));
     *response.status_mut() = status;
     *response.headers_mut() = headers;

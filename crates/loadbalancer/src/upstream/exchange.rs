@@ -90,6 +90,12 @@ impl Exchange {
         self.sending == Sending::Through
     }
 
+    /// No other request goes over its connection. Behind an offer to switch that was not taken up, some servers (Node 20)
+    /// never answer again.
+    pub(crate) fn forget_connection(&mut self) {
+        self.keep_alive = false;
+    }
+
     /// The connection after a 101, with what came behind it.
     pub(crate) fn into_tunnel(self) -> Box<UpstreamConn> {
         self.connection
