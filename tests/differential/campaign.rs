@@ -22,8 +22,9 @@ const CONNECTIONS: usize = 24;
 /// A balancer that neither answers nor closes for so long waits for more; what it waits for is then ended.
 const QUIET: Duration = Duration::from_millis(400);
 
-/// The longest that anything may take.
-const HANG: Duration = Duration::from_secs(20);
+/// The longest that anything may take: several requests on one connection, each of which may run into the balancer's
+/// timeout.
+const HANG: Duration = Duration::from_secs(90);
 
 /// What to send.
 pub(crate) type Source = Arc<dyn Fn(u64) -> Vec<u8> + Send + Sync>;
