@@ -106,6 +106,12 @@ impl Deadline {
         self.hurried.set(true);
     }
 
+    /// Nobody waits for the tunnel to end any more.
+    pub(crate) fn calm(&self, at: Tick) {
+        self.hurried.set(false);
+        self.set(Waiting::Tunnel, at);
+    }
+
     /// Whether it was shortened because somebody waits for it to end.
     pub(crate) fn is_hurried(&self) -> bool {
         self.hurried.get()

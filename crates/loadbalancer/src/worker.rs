@@ -171,12 +171,14 @@ impl LocalBackend {
         }
     }
 
-    /// Whether an operator wants it free of requests, now.
-    fn leave(&self, leaving: bool) {
-        if leaving && !self.leaving.replace(leaving) {
-            self.tunnels.borrow().iter().filter_map(Weak::upgrade).for_each(|tunnel| tunnel.hurry());
+    /// Whether an operator wants it free of requests, now. If not, tunnels that were to end go on until `calm`.
+    fn leave(&self, leaving: bool, calm: Tick) {
+        if self.leaving.replace(leaving) == leaving {
+            return;
         }
-        self.leaving.set(leaving);
+        for tunnel in self.tunnels.borrow().iter().filter_map(Weak::upgrade) {
+            if leaving { tunnel.hurry() } else { tunnel.calm(calm) }
+        }
     }
 
     /// Keeps a connection whose exchange is through, unless the backend has moved or left rotation meanwhile.
@@ -245,12 +247,13 @@ impl Worker {
         let former = self.view.borrow();
         let known: HashMap<BackendId, &Rc<LocalBackend>> =
             former.pools.iter().flatten().map(|local| (local.backend.id, local)).collect();
+        let calm = self.clock.now().plus(self.shared.config.timeouts.tunnel);
         let pools = snapshot.pools.iter().map(|pool| {
             pool.backends.iter().map(|view| match known.get(&view.backend.id) {
                 Some(local) => {
                     let moved = local.address.replace(view.address) != view.address;
                     local.in_rotation.set(view.in_rotation());
-                    local.leave(view.admin != AdminState::Ready);
+                    local.leave(view.admin != AdminState::Ready, calm);
                     if moved || !view.in_rotation() {
                         local.idle.clear();
                     }

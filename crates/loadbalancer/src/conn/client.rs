@@ -104,12 +104,16 @@ impl Client {
         if self.rejected.get().is_none() {
             self.rejected.set(Some(reason));
             self.worker.count_rejected(reason);
-            // Before there is a request, there is nobody above to answer it.
-            self.owes_refusal.set(self.parsing.get() || !self.busy.get());
-            if self.owes_refusal.get() {
-                access::rejected(&self.worker, &self.peer, reason.status(), reason.as_str());
-            }
         }
+    }
+
+    /// The same for what never becomes a request: nobody above will answer it.
+    pub(super) fn refuse_head(&self, reason: Rejected) {
+        if self.rejected.get().is_none() {
+            self.owes_refusal.set(true);
+            access::rejected(&self.worker, &self.peer, reason.status(), reason.as_str());
+        }
+        self.reject(reason);
     }
 
     /// Whether the current head is that of a HEAD, as far as it has come.
@@ -176,6 +180,7 @@ impl Client {
         self.body.set(body);
         self.parsing.set(true);
         self.busy.set(true);
+        self.unread.set(false);
         self.upload.restart();
         self.download.restart();
     }

@@ -51,6 +51,7 @@ const LINGER_QUIET: Duration = Duration::from_secs(1);
 /// at rest keeps its socket and its client, and nothing of hyper's.
 pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: Peer) {
     let client = Client::new(worker, peer);
+    let _untied = Untied(Rc::clone(&client));
     let socket = Socket::new(stream, Rc::clone(&client));
     loop {
         let (served, unparsed) = Box::pin(awake(&client, &socket)).await;
@@ -66,6 +67,15 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: Peer) {
         // hyper's end of it went with its connection.
         let Some(socket) = Rc::into_inner(socket) else { return };
         return Box::pin(end(&client, socket.into_inner(), served, &unparsed)).await;
+    }
+}
+
+/// A client's tunnel knows its client. Dropped before it has begun, it must not keep both alive.
+struct Untied(Rc<Client>);
+
+impl Drop for Untied {
+    fn drop(&mut self) {
+        drop(self.0.tunnel.take());
     }
 }
 
@@ -118,21 +128,22 @@ async fn end(client: &Rc<Client>, mut io: Socket, served: Result<(), Broken>, un
             return;
         }
         (Err(Broken::Hyper(error)), _) if client.is_parsing() && client.rejected().is_none() && error.is_parse() => {
-            client.reject(door::diagnose(unparsed));
+            client.refuse_head(door::diagnose(unparsed));
         }
         (Err(Broken::Hyper(error)), _) => tracing::trace!(%error, client = %client.address, "connection ended"),
         (Err(Broken::TooSlow(waiting)), _) => {
             tracing::debug!(?waiting, client = %client.address, "connection closed: too slow");
             if waiting == Waiting::ClientHead {
-                client.reject(Rejected::HeadTimeout);
-            } else {
-                return;
+                client.refuse_head(Rejected::HeadTimeout);
             }
         }
         (Err(Broken::Gone | Broken::Resting), _) => return,
         (Ok(()), None) => {}
     }
-    if client.owes_refusal() {
+    if client.is_busy() && !client.owes_refusal() {
+        // Not all of a response is out: as above.
+        let _ = socket2::SockRef::from(&io.stream).set_linger(Some(Duration::ZERO));
+    } else if client.owes_refusal() {
         refusal::write(client, &io.stream);
         linger(io.stream).await;
     } else if client.unread.get() || io.has_unread() {

@@ -13,6 +13,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Buf;
+use lb_core::metrics::Rejected;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -103,7 +104,9 @@ impl Socket {
                 self.ended = true;
                 return Poll::Ready(Ok(()));
             }
-            self.client.head_bytes_came();
+            if begins_a_head(&buf.filled()[start..]) {
+                self.client.head_bytes_came();
+            }
             if self.door.held.is_empty()
                 && let Some(passed) = self.pass_head(&buf.filled()[start..])?
             {
@@ -125,7 +128,10 @@ impl Socket {
                 Ok(Some(passed))
             }
             Ok(_) => Ok(None),
-            Err(reason) => Err(self.refuse(reason)),
+            Err(reason) => {
+                self.client.refuse_head(reason);
+                Err(refusal(reason))
+            }
         }
     }
 
@@ -177,9 +183,10 @@ impl Socket {
         }
     }
 
-    fn refuse(&self, reason: lb_core::metrics::Rejected) -> io::Error {
+    /// Refuses what belongs to a request: whoever answers that says so.
+    fn refuse(&self, reason: Rejected) -> io::Error {
         self.client.reject(reason);
-        io::Error::new(io::ErrorKind::InvalidData, reason.words())
+        refusal(reason)
     }
 
     /// Sends something of `length` bytes, and watches how it gets on.
@@ -203,6 +210,15 @@ impl Socket {
             Err(reason) => Poll::Ready(Err(self.refuse(reason))),
         }
     }
+}
+
+fn refusal(reason: Rejected) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, reason.words())
+}
+
+/// Whether a head has begun: empty lines before it, which clients put behind a body (RFC 9112 §2.2), are none of it.
+fn begins_a_head(received: &[u8]) -> bool {
+    received.iter().any(|byte| !matches!(byte, b'\r' | b'\n'))
 }
 
 impl AsyncRead for ClientStream {
@@ -248,7 +264,7 @@ impl AsyncWrite for ClientStream {
         // hyper flushes the socket once its own buffer is empty, and only then. A socket itself has nothing to flush.
         let socket = self.0.borrow();
         let waiting = socket.has_unread() || socket.ended;
-        if socket.client.flushed(socket.has_unread()) && waiting {
+        if socket.client.flushed(begins_a_head(&socket.door.held)) && waiting {
             // What was held back may go on, and nothing else will wake hyper for it.
             cx.waker().wake_by_ref();
         }

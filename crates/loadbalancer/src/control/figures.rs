@@ -228,7 +228,11 @@ const CLIENTS_FAULT: [u16; 3] = [501, 505, 508];
 /// Replies made here, with their status.
 fn made_here(totals: &WorkerTotals) -> impl Iterator<Item = (u16, u64)> {
     let local = LocalReply::ALL.iter().map(|kind| (kind.status(), totals.local_replies[*kind as usize]));
-    let rejected = Rejected::ALL.iter().map(|kind| (kind.status(), totals.rejected[*kind as usize]));
+    // Connections that never had a request, and a client that is slow with an answer already counted, are none.
+    let request =
+        |kind: &&Rejected| !matches!(kind, Rejected::SlowReader | Rejected::ProxyHeader | Rejected::ClientConnections);
+    let rejected = Rejected::ALL.iter().filter(request);
+    let rejected = rejected.map(|kind| (kind.status(), totals.rejected[*kind as usize]));
     local.chain(rejected)
 }
 

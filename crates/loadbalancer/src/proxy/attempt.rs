@@ -305,8 +305,12 @@ async fn open(client: &Client, backend: &LocalBackend) -> Result<Box<UpstreamCon
     client.wait_for(Waiting::Connect, limit);
     let connected = loop {
         match or_expired(client, std::pin::pin!(connect(address))).await {
-            // Idle connections hold what this request lacks. Once: with none left, the next error ends it.
-            Some(Err(error)) if is_our_own(&error) && worker.close_idle() > 0 => {}
+            // Idle connections hold what this request lacks, unless that is a port: closing would hold theirs for a
+            // minute more. Once: with none left, the next error ends it.
+            Some(Err(error))
+                if is_our_own(&error)
+                    && error.kind() != std::io::ErrorKind::AddrNotAvailable
+                    && worker.close_idle() > 0 => {}
             connected => break connected,
         }
     };

@@ -131,6 +131,9 @@ impl Exchange {
                         }
                         continue;
                     }
+                    Parsed::Switched(_) if self.sending != Sending::Through => {
+                        return Poll::Ready(Err(ExchangeError::Bad("101 before it had the request")));
+                    }
                     Parsed::Switched(head) | Parsed::Final(head) => {
                         self.outgoing.body.forget();
                         self.keep_alive = head.keep_alive;
