@@ -21,6 +21,8 @@ struct Line {
     attempts: u64,
     request_bytes: u64,
     is_complete: bool,
+    /// The server broke its answer off.
+    broke: bool,
     /// Whether the server has it too.
     seen: bool,
 }
@@ -84,6 +86,11 @@ pub(crate) fn settle(log: &Path, rows: &[Row], form: Form, tally: &Tally) -> Acc
             let words = format!("{id}: {} in the log, read by the server: {}", line.status, line.seen);
             account.wrong.add(("an answer that the log or the server does not know", words));
         }
+    }
+    let broken = lines.values().filter(|line| line.broke).count() as u64;
+    if tally.cut > broken {
+        let words = format!("{} of them, the log has {broken}", tally.cut);
+        account.wrong.add(("answers broke off that the balancer takes for whole", words));
     }
     sum_up(&lines, nameless, &mut account);
     account
@@ -185,6 +192,7 @@ fn line(value: &Value) -> Line {
         attempts: number("attempts"),
         request_bytes: number("request_bytes"),
         is_complete: text("ended") == "complete",
+        broke: text("ended") == "backend_broke",
         seen: false,
     }
 }
