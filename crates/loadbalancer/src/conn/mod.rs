@@ -59,10 +59,10 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: Peer) {
             // It holds on to the read buffer.
             drop(unparsed);
             client.worker.has_freed();
-            if asleep(&client, &socket).await.is_err() {
-                return;
+            if asleep(&client, &socket).await {
+                continue;
             }
-            continue;
+            return;
         }
         // hyper's end of it went with its connection.
         let Some(socket) = Rc::into_inner(socket) else { return };
@@ -97,19 +97,16 @@ async fn awake(client: &Rc<Client>, socket: &Rc<RefCell<Socket>>) -> (Result<(),
     (served, connection.into_parts().read_buf)
 }
 
-/// Waits for the next byte.
-///
-/// # Errors
-/// None came in time.
-async fn asleep(client: &Client, socket: &RefCell<Socket>) -> Result<(), Rejected> {
+/// Waits for the next byte; whether one came in time.
+async fn asleep(client: &Client, socket: &RefCell<Socket>) -> bool {
     let woken = poll_fn(|cx| {
         client.worker.clock.read();
         client.deadline.watch(cx.waker());
         // A close is a byte, too: hyper will read it.
         match socket.borrow().stream.poll_read_ready(cx) {
-            Poll::Pending if client.expired() => Poll::Ready(Err(Rejected::HeadTimeout)),
+            Poll::Pending if client.expired() => Poll::Ready(false),
             Poll::Pending => Poll::Pending,
-            Poll::Ready(_) => Poll::Ready(Ok(())),
+            Poll::Ready(_) => Poll::Ready(true),
         }
     });
     let woken = woken.await;

@@ -13,6 +13,7 @@ use lb_core::metrics::Rejected;
 
 use super::error::ProxyError;
 use crate::conn::Client;
+use crate::upstream::words;
 
 const REQUEST_ID: &str = "x-request-id";
 
@@ -164,11 +165,6 @@ impl Named {
         }
         Ok(named)
     }
-}
-
-/// The members of a list field.
-fn words(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    value.split(|b| *b == b',').map(<[u8]>::trim_ascii)
 }
 
 fn lists(value: &[u8], word: &str) -> bool {

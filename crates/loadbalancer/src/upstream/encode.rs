@@ -79,7 +79,7 @@ pub(super) fn add_named(connection: &[u8], named: &mut Vec<HeaderName>) {
 }
 
 /// The members of a list (RFC 9110 §5.6.1).
-pub(super) fn words(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn words(list: &[u8]) -> impl Iterator<Item = &[u8]> {
     list.split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
 }
 

@@ -26,7 +26,7 @@ use lb_core::metrics::FailureKind;
 
 pub(crate) use cache::ConnCache;
 pub(crate) use connection::{UpstreamConn, connect};
-pub(crate) use encode::{Forwarding, Framing, Via, write_head};
+pub(crate) use encode::{Forwarding, Framing, Via, words, write_head};
 pub(crate) use exchange::{Answer, Exchange, Progress};
 pub(crate) use send::{Outgoing, RequestBody};
 
