@@ -293,7 +293,8 @@ async fn nothing_is_lost_at_the_end() {
     balancer.program.signal("INT");
     balancer.program.wait(Duration::from_secs(5)).await;
     let lines = lines(&path);
-    assert_eq!(lines.len(), 3001);
+    // Not `==`: a balancer of another test may still believe that its former backend is at this port.
+    assert!(lines.len() >= 3001, "{} lines", lines.len());
     assert_eq!(lines.iter().filter(|line| line["status"] == 499).count(), 1);
     let mut ids: Vec<_> = lines.iter().map(|line| line["id"].as_str().unwrap()).collect();
     ids.sort_unstable();

@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 pub(crate) struct Tick(u64);
 
 impl Tick {
+    /// After all others.
+    pub(crate) const NEVER: Self = Self(u64::MAX);
+
     pub(crate) fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }

@@ -50,6 +50,8 @@ pub(crate) struct Deadline {
     hurried: Cell<bool>,
     /// For how many sweeps it has waited for a request without a byte of one.
     rests: Cell<u8>,
+    /// Whether a sweep has found it.
+    long: Cell<bool>,
     waker: RefCell<Waker>,
 }
 
@@ -71,9 +73,14 @@ impl Deadline {
         self.rests.get() >= REST
     }
 
-    /// Its connection is awake again.
-    pub(crate) fn wake_up(&self) {
-        self.rests.set(0);
+    /// When it expires.
+    pub(crate) fn at(&self) -> Tick {
+        self.at.get()
+    }
+
+    /// Whether its connection lives for longer than it takes to answer at once.
+    pub(crate) fn is_long(&self) -> bool {
+        self.long.get()
     }
 
     /// Counts a sweep that found it waiting for a request.
@@ -148,6 +155,7 @@ impl Sweep {
             expired: Cell::new(false),
             hurried: Cell::new(false),
             rests: Cell::new(0),
+            long: Cell::new(false),
             waker: RefCell::new(Waker::noop().clone()),
         });
         self.entries.borrow_mut().push(Rc::downgrade(&deadline));
@@ -160,6 +168,10 @@ impl Sweep {
         let now = clock.read();
         self.entries.borrow_mut().retain(|entry| {
             let Some(deadline) = entry.upgrade() else { return false };
+            if !deadline.long.replace(true) {
+                // It may have more to look after now.
+                deadline.waker.borrow().wake_by_ref();
+            }
             let shorten = match deadline.waiting.get() {
                 Waiting::FirstRequest | Waiting::NextRequest => {
                     deadline.rest();

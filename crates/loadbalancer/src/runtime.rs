@@ -7,12 +7,12 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, watch};
 
+use crate::conn;
 use crate::deadline::SWEEP_INTERVAL;
-use crate::listen::{self, Handed};
+use crate::listen::{self, Handed, Listener};
 use crate::worker::{Shared, Worker};
 
 /// How far the process is on its way from serving to gone.
@@ -111,10 +111,11 @@ async fn serve(
     peers: &[mpsc::Sender<Handed>],
     mut phase: watch::Receiver<Phase>,
 ) {
-    let listener = match TcpListener::from_std(listener) {
+    let listener = match Listener::new(listener) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, id = worker.id, "worker cannot listen"),
     };
+    tokio::task::spawn_local(conn::watch_at_rest(Rc::clone(&worker)));
     tokio::task::spawn_local(sweep(Rc::clone(&worker)));
     tokio::task::spawn_local(take_over(Rc::clone(&worker), handed));
     let mut stopping = phase.clone();
@@ -125,6 +126,8 @@ async fn serve(
         () = idle(&worker) => {}
         () = until(&mut phase, Phase::Cutting) => {}
     }
+    // They know their worker, and the worker them.
+    worker.rest.clear();
 }
 
 async fn until(phase: &mut watch::Receiver<Phase>, at_least: Phase) {
@@ -136,10 +139,7 @@ async fn until(phase: &mut watch::Receiver<Phase>, at_least: Phase) {
 /// Serves connections that other workers accepted.
 async fn take_over(worker: Rc<Worker>, mut handed: mpsc::Receiver<Handed>) {
     while let Some((stream, peer, place)) = handed.recv().await {
-        match TcpStream::from_std(stream) {
-            Ok(stream) => listen::spawn(&worker, stream, peer, place),
-            Err(error) => tracing::warn!(%error, "connection lost while taking it over"),
-        }
+        listen::spawn(&worker, stream, peer, place);
     }
 }
 

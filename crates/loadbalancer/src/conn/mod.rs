@@ -7,6 +7,8 @@
 
 mod client;
 mod refusal;
+mod rest;
+mod socket;
 mod stream;
 mod tunnel;
 
@@ -24,16 +26,18 @@ use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::TokioIo;
 use lb_core::metrics::Rejected;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 pub(crate) use client::Client;
+pub(crate) use rest::{Rest, watch as watch_at_rest};
 pub(crate) use tunnel::Tunnel;
 
 use crate::deadline::Waiting;
 use crate::door;
-use crate::listen::Peer;
+use crate::listen::{Peer, Seat};
 use crate::proxy;
 use crate::worker::Worker;
+use rest::{Past, Sleeper};
+use socket::ClientSocket;
 use stream::{ClientStream, Socket};
 
 /// hyper's read buffer: room for a whole head, since it gets nothing less, and for a good piece of a body.
@@ -47,26 +51,35 @@ const HYPER_FIELDS: usize = 100;
 const LINGER: Duration = Duration::from_secs(5);
 const LINGER_QUIET: Duration = Duration::from_secs(1);
 
-/// Serves one connection to its end. What it needs only while something happens is on the heap of its own: a connection
-/// at rest keeps its socket and its client, and nothing of hyper's.
-pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: Peer) {
-    let client = Client::new(worker, peer);
+/// Serves a new connection to its end, or until it has been at rest for a while: then it goes on in [`rest`].
+pub(crate) async fn serve(worker: Rc<Worker>, stream: std::net::TcpStream, peer: Peer, seat: Seat) {
+    let past = Past::new(&worker);
+    go_on(worker, stream, peer, seat, past).await;
+}
+
+/// Serves a connection that may have had requests already.
+async fn go_on(worker: Rc<Worker>, stream: std::net::TcpStream, peer: Peer, seat: Seat, past: Past) {
+    let client = Client::new(worker, peer, past);
     let _untied = Untied(Rc::clone(&client));
-    let socket = Socket::new(stream, Rc::clone(&client));
-    loop {
-        let (served, unparsed) = Box::pin(awake(&client, &socket)).await;
-        if matches!(served, Err(Broken::Resting)) {
-            // It holds on to the read buffer.
-            drop(unparsed);
-            client.worker.has_freed();
-            if asleep(&client, &socket).await {
-                continue;
-            }
-            return;
-        }
-        // hyper's end of it went with its connection.
-        let Some(socket) = Rc::into_inner(socket) else { return };
-        return Box::pin(end(&client, socket.into_inner(), served, &unparsed)).await;
+    let socket = Socket::new(ClientSocket::Unwatched(stream), Rc::clone(&client));
+    // A tunnel, which may live long, keeps nothing of it.
+    let (served, unparsed) = Box::pin(awake(&client, &socket)).await;
+    // hyper's end of it went with its connection.
+    let Some(socket) = Rc::into_inner(socket).map(RefCell::into_inner) else { return };
+    if matches!(served, Err(Broken::Resting)) {
+        return fall_asleep(&client, socket.stream, seat);
+    }
+    let is_plain = matches!(served, Ok(())) && client.tunnel.borrow().is_none() && !client.is_busy();
+    if !(is_plain && !client.owes_refusal() && !client.unread.get() && !socket.has_unread()) {
+        Box::pin(end(&client, socket, served, &unparsed)).await;
+    }
+}
+
+fn fall_asleep(client: &Client, stream: ClientSocket, seat: Seat) {
+    client.worker.has_freed();
+    match stream.into_unwatched() {
+        Ok(stream) => rest::enter(&client.worker, Sleeper::new(stream, client.peer, seat, client.past())),
+        Err(error) => tracing::warn!(%error, client = %client.address, "connection lost on its way to rest"),
     }
 }
 
@@ -94,35 +107,24 @@ async fn awake(client: &Rc<Client>, socket: &Rc<RefCell<Socket>>) -> (Result<(),
     }
     let mut connection = builder.serve_connection(io, service);
     let served = poll_fn(|cx| poll_connection(Pin::new(&mut connection), socket, client, cx)).await;
-    (served, connection.into_parts().read_buf)
-}
-
-/// Waits for the next byte; whether one came in time.
-async fn asleep(client: &Client, socket: &RefCell<Socket>) -> bool {
-    let woken = poll_fn(|cx| {
-        client.worker.clock.read();
-        client.deadline.watch(cx.waker());
-        // A close is a byte, too: hyper will read it.
-        match socket.borrow().stream.poll_read_ready(cx) {
-            Poll::Pending if client.expired() => Poll::Ready(false),
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(_) => Poll::Ready(true),
-        }
-    });
-    let woken = woken.await;
-    client.deadline.wake_up();
-    woken
+    let unparsed = match &served {
+        Err(Broken::Hyper(error)) if error.is_parse() => connection.into_parts().read_buf,
+        _ => Bytes::new(),
+    };
+    (served, unparsed)
 }
 
 /// What follows when hyper is done with a connection, or the client with us.
 async fn end(client: &Rc<Client>, mut io: Socket, served: Result<(), Broken>, unparsed: &[u8]) {
     let tunnel = client.tunnel.take();
     match (served, tunnel) {
-        (Ok(()), Some(tunnel)) => return tunnel.run(client, io.stream, &mut io.door.held).await,
+        (Ok(()), Some(tunnel)) => {
+            let Ok(stream) = io.stream.into_watched() else { return };
+            return tunnel.run(client, stream, &mut io.door.held).await;
+        }
         // The response body broke: an end that a client could take for a regular one must not follow.
         (Err(Broken::Hyper(error)), _) if error.is_user() => {
-            let _ = socket2::SockRef::from(&io.stream).set_linger(Some(Duration::ZERO));
-            return;
+            return io.stream.reset_at_close();
         }
         (Err(Broken::Hyper(error)), _) if client.is_parsing() && client.rejected().is_none() && error.is_parse() => {
             client.refuse_head(door::diagnose(unparsed));
@@ -139,9 +141,9 @@ async fn end(client: &Rc<Client>, mut io: Socket, served: Result<(), Broken>, un
     }
     if client.is_busy() && !client.owes_refusal() {
         // Not all of a response is out: as above.
-        let _ = socket2::SockRef::from(&io.stream).set_linger(Some(Duration::ZERO));
+        io.stream.reset_at_close();
     } else if client.owes_refusal() {
-        refusal::write(client, &io.stream);
+        refusal::write(client, &mut io.stream).await;
         linger(io.stream).await;
     } else if client.unread.get() || io.has_unread() {
         linger(io.stream).await;
@@ -150,7 +152,8 @@ async fn end(client: &Rc<Client>, mut io: Socket, served: Result<(), Broken>, un
 
 /// Closes our side and takes what the client still sends, for a moment: a close with bytes unread would reset the
 /// connection, and the client would lose the reply that was just written (RFC 9112 §9.6).
-async fn linger(mut stream: TcpStream) {
+async fn linger(stream: ClientSocket) {
+    let Ok(mut stream) = stream.into_watched() else { return };
     let discard = async {
         let mut scratch = vec![0; 16 * 1024];
         let _ = stream.shutdown().await;

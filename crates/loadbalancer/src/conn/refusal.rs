@@ -1,14 +1,16 @@
 //! The reply to what never became a request: written straight to the socket, since hyper has nothing to answer.
 
 use std::fmt::Write as _;
+use std::future::poll_fn;
+use std::task::Poll;
 
 use http::StatusCode;
-use tokio::net::TcpStream;
 
 use super::client::Client;
+use super::socket::ClientSocket;
 
 /// Answers with why the connection ends.
-pub(super) fn write(client: &Client, stream: &TcpStream) {
+pub(super) async fn write(client: &Client, stream: &mut ClientSocket) {
     let Some(reason) = client.rejected() else { return };
     tracing::debug!(reason = reason.as_str(), client = %client.address, "refused");
     let status = StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::BAD_REQUEST);
@@ -25,5 +27,9 @@ pub(super) fn write(client: &Client, stream: &TcpStream) {
         if client.wants_head_only() { "" } else { &text }
     );
     // Best effort: the socket's buffer is empty unless the client is up to something.
-    let _ = stream.try_write(reply.as_bytes());
+    let _ = poll_fn(|cx| match stream.poll_write(cx, reply.as_bytes()) {
+        Poll::Pending => Poll::Ready(Ok(0)),
+        written => written,
+    })
+    .await;
 }

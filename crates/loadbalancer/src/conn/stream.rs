@@ -16,9 +16,9 @@ use std::task::{Context, Poll, ready};
 use bytes::Buf;
 use lb_core::metrics::Rejected;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::client::Client;
+use super::socket::ClientSocket;
 use crate::door::{self, Door, MOST_HELD, Pass};
 
 /// Room for what comes while a request is under way.
@@ -29,7 +29,7 @@ const ONE_PIECE: usize = 2 * 1024;
 
 /// The client's socket, watched.
 pub(super) struct Socket {
-    pub(super) stream: TcpStream,
+    pub(super) stream: ClientSocket,
     client: Rc<Client>,
     pub(super) door: Door,
     /// How much of what is held may go on.
@@ -42,7 +42,7 @@ pub(super) struct Socket {
 pub(super) struct ClientStream(pub(super) Rc<RefCell<Socket>>);
 
 impl Socket {
-    pub(super) fn new(stream: TcpStream, client: Rc<Client>) -> Rc<RefCell<Self>> {
+    pub(super) fn new(stream: ClientSocket, client: Rc<Client>) -> Rc<RefCell<Self>> {
         Rc::new(RefCell::new(Self { stream, client, door: Door::default(), due: 0, ended: false }))
     }
 
@@ -57,12 +57,16 @@ impl Socket {
         if !self.client.is_busy() || !self.door.is_between() || self.due > 0 || self.ended {
             return Poll::Pending;
         }
+        if !self.stream.is_watched() && !self.client.deadline.is_long() {
+            return Poll::Pending;
+        }
+        let Ok(stream) = self.stream.watch() else { return Poll::Ready(()) };
         while self.door.held.len() < MOST_HELD {
-            if ready!(self.stream.poll_read_ready(cx)).is_err() {
+            if ready!(stream.poll_read_ready(cx)).is_err() {
                 return Poll::Ready(());
             }
             let mut room = [0; AHEAD];
-            match self.stream.try_read(&mut room) {
+            match stream.try_read(&mut room) {
                 Ok(0) => {
                     self.ended = true;
                     return if self.client.worker.shared.config.abort_on_close {
@@ -100,7 +104,7 @@ impl Socket {
             if self.ended {
                 return Poll::Ready(Ok(()));
             }
-            ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+            ready!(self.stream.poll_read(cx, buf))?;
             let received = buf.filled().len() - start;
             if received == 0 {
                 self.ended = true;
@@ -158,7 +162,7 @@ impl Socket {
     /// The rest of a body.
     fn poll_body(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let start = buf.filled().len();
-        let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(cx, buf) else {
+        let Poll::Ready(read) = self.stream.poll_read(cx, buf) else {
             return match self.client.body_bytes_came(None) {
                 Ok(()) => Poll::Pending,
                 Err(reason) => Poll::Ready(Err(self.refuse(reason))),
@@ -195,13 +199,13 @@ impl Socket {
     fn poll_send(
         &mut self,
         length: usize,
-        send: impl FnOnce(Pin<&mut TcpStream>) -> Poll<io::Result<usize>>,
+        send: impl FnOnce(&mut ClientSocket) -> Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
         if self.client.is_parsing() {
             // hyper's own reply to a head it refuses, which says nothing but the status. Ours follows.
             return Poll::Ready(Ok(length));
         }
-        let sent = send(Pin::new(&mut self.stream));
+        let sent = send(&mut self.stream);
         let bytes = match &sent {
             Poll::Ready(Ok(bytes)) => Some(*bytes),
             Poll::Ready(Err(_)) => return sent,
@@ -273,12 +277,8 @@ impl AsyncWrite for ClientStream {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut socket = self.0.borrow_mut();
-        if socket.client.owes_refusal() || socket.client.is_parsing() {
-            // hyper takes a refused head for the end of the connection. Our reply comes first.
-            return Poll::Ready(Ok(()));
-        }
-        Pin::new(&mut socket.stream).poll_shutdown(cx)
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // It is closed in the same poll, unless we owe a reply or take what the client still sends: see `super::end`.
+        Poll::Ready(Ok(()))
     }
 }

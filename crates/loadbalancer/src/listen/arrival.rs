@@ -12,11 +12,20 @@ use lb_core::metrics::Rejected;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use super::Open;
+use super::per_client::Counted;
 use crate::access;
 use crate::conn;
 use crate::deadline::Waiting;
 use crate::proxy_protocol::{Ends, MOST_BYTES, Parsed, parse};
 use crate::worker::Worker;
+
+/// What a connection holds for as long as it lives.
+pub(crate) struct Seat {
+    _open: Open,
+    /// Few have it, and there may be many connections.
+    _counted: Option<Box<Counted>>,
+}
 
 /// The other end of a client connection.
 #[derive(Clone, Copy, Debug)]
@@ -46,12 +55,13 @@ const TOO_MANY: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\nconnection: close\r\
     too many connections from your address; close one, or try again later\n";
 
 /// Takes a connection in, and serves it to its end.
-pub(super) async fn receive(worker: Rc<Worker>, mut stream: TcpStream, socket: SocketAddr) {
+pub(super) async fn receive(worker: Rc<Worker>, mut stream: std::net::TcpStream, socket: SocketAddr, open: Open) {
     let config = &worker.shared.config;
     let mut peer = Peer { socket, client: socket, destination: None };
     let address = socket.ip().to_canonical();
     if config.proxy_protocol_from.iter().any(|network| network.contains(&address)) {
-        match read_header(&worker, &mut stream).await {
+        let Ok(mut watched) = TcpStream::from_std(stream) else { return };
+        match Box::pin(read_header(&worker, &mut watched)).await {
             Ok(Some(Ends { source, destination })) => (peer.client, peer.destination) = (source, Some(destination)),
             Ok(None) => {}
             Err(why) => {
@@ -59,6 +69,8 @@ pub(super) async fn receive(worker: Rc<Worker>, mut stream: TcpStream, socket: S
                 return tracing::debug!(peer = %socket, "connection closed, no PROXY header: {why}");
             }
         }
+        let Ok(unwatched) = watched.into_std() else { return };
+        stream = unwatched;
     }
     if config.upstream.proxy_protocol.is_some() && peer.destination.is_none() {
         peer.destination = stream.local_addr().ok();
@@ -67,14 +79,14 @@ pub(super) async fn receive(worker: Rc<Worker>, mut stream: TcpStream, socket: S
     let limit = worker.shared.admission.per_client.as_ref();
     // A trusted proxy's connections are those of many clients.
     let limit = limit.filter(|_| !config.trusted_proxies.iter().any(|network| network.contains(&client)));
-    let _counted = match limit.map(|limit| limit.enter(client)) {
+    let counted = match limit.map(|limit| limit.enter(client)) {
         Some(None) => {
             turned_away(&worker, &peer, Rejected::ClientConnections);
-            return turn_away(stream, TOO_MANY).await;
+            return Box::pin(turn_away(stream, TOO_MANY)).await;
         }
         counted => counted.flatten(),
     };
-    conn::serve(Rc::clone(&worker), stream, peer).await;
+    conn::serve(Rc::clone(&worker), stream, peer, Seat { _open: open, _counted: counted.map(Box::new) }).await;
 }
 
 /// Counts and logs a connection that is not served.
@@ -126,9 +138,9 @@ async fn take_header(stream: &mut TcpStream) -> Result<Option<Ends>, String> {
 
 /// Says why, and takes for a moment what the client still sends: a close with bytes unread would reset the connection
 /// and lose the reply (RFC 9112 §9.6).
-async fn turn_away(mut stream: TcpStream, reply: &[u8]) {
+async fn turn_away(stream: std::net::TcpStream, reply: &[u8]) {
+    let Ok(mut stream) = TcpStream::from_std(stream) else { return };
     let discard = async {
-        // Not in the future itself, which every connection's task has room for.
         let mut scratch = vec![0; 4096];
         // Not only tried: of a new socket the runtime may not have heard yet that it can be written to.
         let _ = stream.write_all(reply).await;

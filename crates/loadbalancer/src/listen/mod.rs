@@ -14,20 +14,20 @@ mod per_client;
 
 use std::future::poll_fn;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use lb_core::health::is_our_own;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
 use crate::worker::Worker;
 pub(crate) use admission::{Admission, Pause, Place};
-pub(crate) use arrival::Peer;
+pub(crate) use arrival::{Peer, Seat};
 
 /// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn` (4096 by default).
 const BACKLOG: i32 = 4096;
@@ -45,7 +45,7 @@ const MOST_LAST_ERRORS: u32 = 100;
 const LAST_PAUSE: Duration = Duration::from_millis(10);
 
 /// A connection on its way to another worker.
-pub(crate) type Handed = (std::net::TcpStream, SocketAddr, Place);
+pub(crate) type Handed = (TcpStream, SocketAddr, Place);
 
 /// Opens a listening socket. `::` takes IPv4 as well; where there is no IPv6, it means `0.0.0.0`.
 ///
@@ -82,6 +82,33 @@ fn no_ipv6(error: &io::Error) -> bool {
         || error.raw_os_error() == Some(97)
 }
 
+/// A worker's copy of the listening socket. What it accepts is not watched yet: see
+/// [`ClientSocket`](crate::conn).
+pub(crate) struct Listener(AsyncFd<mio::net::TcpListener>);
+
+impl Listener {
+    /// # Errors
+    /// The runtime cannot watch it.
+    pub(crate) fn new(listener: std::net::TcpListener) -> io::Result<Self> {
+        let listener = mio::net::TcpListener::from_std(listener);
+        #[expect(deprecated, reason = "unsound only for what may close its descriptor early: a listener keeps its own")]
+        AsyncFd::with_interest(listener, tokio::io::Interest::READABLE).map(Self)
+    }
+
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
+        loop {
+            let mut ready = ready!(self.0.poll_read_ready(cx))?;
+            if let Ok(accepted) = ready.try_io(|listener| listener.get_ref().accept()) {
+                return Poll::Ready(accepted.map(|(stream, peer)| (stream.into(), peer)));
+            }
+        }
+    }
+
+    fn accept_now(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        self.0.get_ref().accept().map(|(stream, peer)| (stream.into(), peer))
+    }
+}
+
 /// What came of trying to accept.
 enum Next {
     Came(TcpStream, SocketAddr, Place),
@@ -93,7 +120,7 @@ enum Next {
 /// Accepts until `stop`, then takes what the kernel has already queued, and closes the listener.
 pub(crate) async fn accept(
     worker: &Rc<Worker>,
-    listener: TcpListener,
+    listener: Listener,
     peers: &[mpsc::Sender<Handed>],
     stop: impl Future<Output = ()>,
 ) {
@@ -140,7 +167,7 @@ pub(crate) async fn accept(
 ///
 /// # Cancel safety
 /// Nothing is lost: what is accepted is returned in the same poll.
-async fn next(worker: &Worker, listener: &TcpListener) -> Next {
+async fn next(worker: &Worker, listener: &Listener) -> Next {
     poll_fn(|cx| {
         let Some(place) = worker.shared.admission.enter() else { return Poll::Ready(Next::Full) };
         listener.poll_accept(cx).map(|accepted| match accepted {
@@ -154,10 +181,10 @@ async fn next(worker: &Worker, listener: &TcpListener) -> Next {
 /// Takes what is left in the queue. Clients whose handshake is complete believe they are connected: they get an answer,
 /// whatever the limit. One of them may have given up meanwhile, which is an error of its own and not the end of the
 /// queue; so is a moment without descriptors.
-async fn empty(worker: &Rc<Worker>, listener: &TcpListener) {
+async fn empty(worker: &Rc<Worker>, listener: &Listener) {
     let mut errors = 0;
     while errors < MOST_LAST_ERRORS {
-        match accept_now(listener) {
+        match listener.accept_now() {
             Ok((stream, peer)) => spawn(worker, stream, peer, worker.shared.admission.enter_anyway()),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
             Err(_) => {
@@ -168,13 +195,6 @@ async fn empty(worker: &Rc<Worker>, listener: &TcpListener) {
     }
 }
 
-fn accept_now(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
-    let (stream, peer) = socket2::SockRef::from(listener).accept()?;
-    stream.set_nonblocking(true)?;
-    let peer = peer.as_socket().ok_or(io::ErrorKind::InvalidData)?;
-    Ok((TcpStream::from_std(stream.into())?, peer))
-}
-
 fn dispatch(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, place: Place, peers: &[mpsc::Sender<Handed>]) {
     let load = |id: usize| worker.shared.workers[id].connections.load(Ordering::Relaxed);
     let least = (0..peers.len()).min_by_key(|id| load(*id)).unwrap_or(worker.id);
@@ -183,24 +203,16 @@ fn dispatch(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, place: Pla
         && let Some(peers) = peers.get(least)
         && let Ok(permit) = peers.try_reserve()
     {
-        match stream.into_std() {
-            Ok(stream) => permit.send((stream, peer, place)),
-            Err(error) => tracing::warn!(%error, "connection lost while handing it over"),
-        }
-        return;
+        return permit.send((stream, peer, place));
     }
     spawn(worker, stream, peer, place);
 }
 
 /// Serves a connection on this worker.
 pub(crate) fn spawn(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, place: Place) {
-    let guard = Open::new(worker, place);
+    let open = Open::new(worker, place);
     worker.busy.notify_one();
-    let worker = Rc::clone(worker);
-    tokio::task::spawn_local(async move {
-        let _guard = guard;
-        arrival::receive(worker, stream, peer).await;
-    });
+    tokio::task::spawn_local(arrival::receive(Rc::clone(worker), stream, peer, open));
 }
 
 /// Counts a connection for as long as it lives, also when its task panics.

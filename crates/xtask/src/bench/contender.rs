@@ -5,6 +5,7 @@ use std::process::Command;
 
 use super::process::{Process, free_ports};
 use super::site::{Dir, READY_WITHIN, nginx_config, serves_files};
+use super::work::SMALL;
 use super::{config, http, websocket};
 use crate::Error;
 
@@ -23,6 +24,8 @@ pub(super) enum Origin {
     Files,
     Sinks,
     Echoes,
+    /// They answer every request with a small reply.
+    OpenLoop,
 }
 
 /// How a proxy is started.
@@ -151,6 +154,7 @@ fn answers(origin: Origin, port: u16) -> Result<(), String> {
     let connect = || http::connect(port).map_err(|e| format!("port {port}: {e}"));
     match origin {
         Origin::Files => serves_files(port),
+        Origin::OpenLoop => http::ask(&mut connect()?, "/small", 0, SMALL),
         Origin::Sinks => http::ask(&mut connect()?, "/upload", 1 << 20, 2),
         Origin::Echoes => websocket::try_once(port),
     }

@@ -28,8 +28,9 @@ const LOGGED_WITHIN: Duration = Duration::from_secs(5);
 /// Of requests, at least this share must have a line: a log that loses lines would be a cheap one.
 const LOGGED_SHARE: f64 = 0.99;
 
-/// Under full load no worker has less than this share of the busiest one's CPU time.
-const LEAST_SHARE: f64 = 0.5;
+/// Of the busiest worker's CPU time, each has at least this share. Load and backends are on the same cores, so that in
+/// a closed loop the worker whose core is less crowded answers more; but both must have work.
+const LEAST_SHARE: f64 = 0.25;
 
 /// One pair; which of the two comes first changes with the round.
 pub(super) fn measure(ground: &Ground<'_>, check: &Check, round: u32) -> Result<Pair, Error> {
@@ -187,8 +188,8 @@ mod tests {
     #[test]
     fn a_worker_with_nothing_to_do_is_noticed() {
         assert!(is_balanced(&[3.0]));
-        assert!(is_balanced(&[3.0, 2.0]));
-        assert!(!is_balanced(&[3.0, 1.0]));
+        assert!(is_balanced(&[3.0, 1.0]));
+        assert!(!is_balanced(&[3.0, 0.5]));
     }
 
     #[test]

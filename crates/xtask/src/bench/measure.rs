@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use super::contender::{Contender, Origin, Proxy, Setup};
 use super::idle::{Idle, raise_descriptor_limit};
-use super::open_loop;
+use super::open_loop::OpenLoop;
 use super::origin::{BACKENDS, Origins};
 use super::proc::{cpu_time, resident_bytes};
 use super::results::Sample;
 use super::site::{Cores, Dir, FileServer};
 use super::websocket::{self, Client};
-use super::work::{Http, Kind, Work};
+use super::work::{Http, Kind, SMALL, Work};
 use super::wrk::Wrk;
 use crate::Error;
 
@@ -36,13 +36,15 @@ pub(super) struct Ground<'a> {
     pub(super) seconds: u32,
     pub(super) files: FileServer,
     pub(super) origins: Origins,
+    pub(super) open_loop: OpenLoop,
 }
 
 impl<'a> Ground<'a> {
     pub(super) fn new(release: &'a Path, cores: Cores, seconds: u32) -> Result<Self, Error> {
         let dir = Dir::new()?;
         let files = FileServer::start(&dir, &cores.load, BACKENDS)?;
-        Ok(Self { dir, release, cores, seconds, files, origins: Origins::start()? })
+        let open_loop = OpenLoop::start(BACKENDS, SMALL)?;
+        Ok(Self { dir, release, cores, seconds, files, origins: Origins::start()?, open_loop })
     }
 
     /// One worker on a core of its own.
@@ -51,6 +53,7 @@ impl<'a> Ground<'a> {
             Origin::Files => &self.files.addresses,
             Origin::Sinks => &self.origins.sinks,
             Origin::Echoes => &self.origins.echoes,
+            Origin::OpenLoop => &self.open_loop.addresses,
         };
         let (dir, release, cores) = (&self.dir, self.release, self.cores.proxy.as_str());
         Setup { dir, release, cores, origin, backends, workers: 1, arguments: vec![] }
@@ -67,7 +70,7 @@ impl<'a> Ground<'a> {
             Kind::Http(http) if http.upload > 0 => self.cost(&start(Origin::Sinks)?, &http),
             Kind::Http(http) => self.cost(&start(Origin::Files)?, &http),
             Kind::WebSocket { connections, bytes } => self.websocket(&start(Origin::Echoes)?, connections, bytes),
-            Kind::Latency { load, share } => self.latency(&start(Origin::Files)?, &load, share),
+            Kind::Latency { load, share } => self.latency(&start(Origin::OpenLoop)?, &load, share),
             Kind::Memory { connections } => memory(&start(Origin::Files)?, connections),
         }
     }
@@ -100,10 +103,8 @@ impl<'a> Ground<'a> {
     }
 
     fn latency(&self, proxy: &Proxy, load: &Http, share: f64) -> Result<Sample, Error> {
-        self.wrk().warm_up(proxy.port, load, WARM_UP_S)?;
-        let most = self.wrk().load(proxy.port, load, self.seconds)?;
-        let per_s = share * most.per_s;
-        let latencies = open_loop::measure(proxy.port, load, per_s, self.seconds).map_err(Error::Failed)?;
+        let per_s = share * self.open_loop.most_per_s(proxy.port, load, self.seconds).map_err(Error::Failed)?;
+        let latencies = self.open_loop.measure(proxy.port, load, per_s, self.seconds).map_err(Error::Failed)?;
         Ok(Sample {
             figure: latencies.p99_us,
             count: latencies.count,
