@@ -33,6 +33,9 @@ use crate::upstream::{ConnCache, UpstreamConn, Via};
 /// closed loop of requests pauses for far less.
 const QUIET: Duration = Duration::from_millis(500);
 
+/// What is read at once from a tunnel: more than most messages.
+const PIECE: usize = 16 * 1024;
+
 /// Long enough for the allocator's own delays.
 const TIDYING_SWEEPS: u32 = 30;
 
@@ -99,6 +102,8 @@ pub(crate) struct Worker {
     pub access: Option<access::Lines>,
     /// Where small responses are put together; its size stays small because theirs is.
     pub scratch: RefCell<Vec<u8>>,
+    /// What tunnels carry from one socket to the other, a piece at a time.
+    pub piece: RefCell<Box<[u8]>>,
     /// For so many sweeps memory that was freed is offered back to the system.
     tidying: Cell<u32>,
     rng: RefCell<fastrand::Rng>,
@@ -216,6 +221,7 @@ impl Worker {
             busy: Notify::new(),
             access,
             scratch: RefCell::default(),
+            piece: RefCell::new(vec![0; PIECE].into()),
             tidying: Cell::default(),
             rng: RefCell::new(fastrand::Rng::new()),
             view: RefCell::new(view),

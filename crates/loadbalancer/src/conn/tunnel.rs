@@ -10,7 +10,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,7 +18,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
 use lb_core::metrics::TunnelEnd;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::client::Client;
@@ -26,9 +26,6 @@ use crate::deadline::Waiting;
 use crate::proxy::Record;
 use crate::tunnels::Facts;
 use crate::upstream::UpstreamConn;
-
-/// What is read at once, each way. A tunnel at rest holds two of these.
-const PIECE: usize = 8 * 1024;
 
 /// A tunnel to be.
 pub(crate) struct Tunnel {
@@ -59,30 +56,106 @@ impl Tunnel {
     /// Carries bytes to the end. `early` is what the client sent before it was answered.
     pub(super) async fn run(self: Box<Self>, client: &Rc<Client>, mut stream: TcpStream, early: &mut BytesMut) {
         let Self { upstream, row } = *self;
-        let (mut backend, mut received) = (*upstream).into_parts();
+        let (mut backend, received) = (*upstream).into_parts();
         stay_alive(client);
-        let carried = async {
-            // RFC 9110 §7.8: whatever was waiting on either side belongs to the new protocol.
-            forward(client, &mut stream, &mut received, |bytes| row.to_client(bytes)).await?;
-            forward(client, &mut backend, early, |bytes| row.to_backend(bytes)).await?;
-            let mut near = Watched { stream, client, count: |bytes| row.to_backend(bytes) };
-            let mut far = Watched { stream: backend, client, count: |bytes| row.to_client(bytes) };
-            tokio::io::copy_bidirectional_with_sizes(&mut near, &mut far, PIECE, PIECE).await.map(drop)
-        };
-        let mut carried = pin!(carried);
+        // RFC 9110 §7.8: whatever was waiting on either side belongs to the new protocol.
+        let early = std::mem::take(early);
+        row.to_backend(early.len());
+        row.to_client(received.len());
+        let (mut up, mut down) = (Direction::new(early), Direction::new(received));
         let ended = poll_fn(|cx| {
             client.worker.clock.read();
             client.deadline.watch(cx.waker());
-            match carried.as_mut().poll(cx) {
-                Poll::Ready(Ok(())) => Poll::Ready(TunnelEnd::Closed),
-                Poll::Ready(Err(_)) => Poll::Ready(TunnelEnd::Broken),
-                Poll::Pending if !client.expired() => Poll::Pending,
-                Poll::Pending if client.deadline.is_hurried() => Poll::Ready(TunnelEnd::Drained),
-                Poll::Pending => Poll::Ready(TunnelEnd::Idle),
+            // Both, always: each leaves its own wake-up behind.
+            let to_backend = up.poll(cx, &mut stream, &mut backend, client, |bytes| row.to_backend(bytes));
+            let to_client = down.poll(cx, &mut backend, &mut stream, client, |bytes| row.to_client(bytes));
+            match (to_backend, to_client) {
+                (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => Poll::Ready(TunnelEnd::Broken),
+                (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(TunnelEnd::Closed),
+                _ if !client.expired() => Poll::Pending,
+                _ if client.deadline.is_hurried() => Poll::Ready(TunnelEnd::Drained),
+                _ => Poll::Ready(TunnelEnd::Idle),
             }
         });
         let ended = ended.await;
         row.end.set(ended);
+    }
+}
+
+/// What flows one way. It holds only what the other side does not take at once.
+struct Direction {
+    held: BytesMut,
+    state: Flow,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Flow {
+    Open,
+    /// Nothing more comes; what is held goes out first.
+    Ended,
+    Through,
+}
+
+impl Direction {
+    fn new(held: BytesMut) -> Self {
+        Self { held, state: Flow::Open }
+    }
+
+    /// Moves what can be moved. `Ready` says that this way is at its end, which the other side has been told.
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut TcpStream,
+        to: &mut TcpStream,
+        client: &Client,
+        count: impl Fn(usize),
+    ) -> Poll<io::Result<()>> {
+        // The runtime makes a task that has moved much wait for its next turn.
+        loop {
+            while !self.held.is_empty() {
+                let written = ready!(Pin::new(&mut *to).poll_write(cx, &self.held))?;
+                self.held.advance(written);
+                stay_alive(client);
+            }
+            // The room that a slow reader needed is not kept.
+            self.held = BytesMut::new();
+            match self.state {
+                Flow::Open => ready!(self.poll_carry(cx, from, to, client, &count))?,
+                Flow::Ended => {
+                    self.state = Flow::Through;
+                    // It fails only if the other side has gone, which is told by the other way.
+                    let _ = socket2::SockRef::from(&*to).shutdown(std::net::Shutdown::Write);
+                }
+                Flow::Through => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+
+    /// One piece, from one socket into the other.
+    fn poll_carry(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut TcpStream,
+        to: &mut TcpStream,
+        client: &Client,
+        count: impl Fn(usize),
+    ) -> Poll<io::Result<()>> {
+        let mut piece = client.worker.piece.borrow_mut();
+        let mut room = ReadBuf::new(&mut piece);
+        ready!(Pin::new(from).poll_read(cx, &mut room))?;
+        let read = room.filled().len();
+        if read == 0 {
+            self.state = Flow::Ended;
+            return Poll::Ready(Ok(()));
+        }
+        count(read);
+        stay_alive(client);
+        let written = match Pin::new(to).poll_write(cx, &piece[..read]) {
+            Poll::Pending => 0,
+            Poll::Ready(written) => written?,
+        };
+        self.held.extend_from_slice(&piece[written..read]);
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -111,50 +184,4 @@ impl Drop for Row {
 /// Something moved: the tunnel's time starts anew.
 fn stay_alive(client: &Client) {
     client.wait_for(Waiting::Tunnel, client.worker.shared.config.timeouts.tunnel);
-}
-
-async fn forward(client: &Client, to: &mut TcpStream, bytes: &mut BytesMut, count: impl Fn(usize)) -> io::Result<()> {
-    while bytes.has_remaining() {
-        count(to.write_buf(bytes).await?);
-        stay_alive(client);
-    }
-    Ok(())
-}
-
-/// One side's socket: what is read from it counts, and shows that the tunnel is alive.
-struct Watched<'a, F> {
-    stream: TcpStream,
-    client: &'a Client,
-    count: F,
-}
-
-impl<F: Fn(usize) + Unpin> AsyncRead for Watched<'_, F> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
-        let bytes = buf.filled().len() - before;
-        if bytes > 0 {
-            (self.count)(bytes);
-            stay_alive(self.client);
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<F: Unpin> AsyncWrite for Watched<'_, F> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
-        if written.is_ready() {
-            stay_alive(self.client);
-        }
-        written
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
 }
