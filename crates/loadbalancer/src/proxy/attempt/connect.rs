@@ -1,0 +1,65 @@
+//! A connection for an attempt: made within its time, and for want of descriptors out of what lies idle.
+
+use std::future::poll_fn;
+use std::task::Poll;
+
+use lb_core::health::{Failure, is_our_own};
+
+use super::Cause;
+use crate::conn::Client;
+use crate::deadline::Waiting;
+use crate::proxy_protocol::{self, Ends};
+use crate::upstream::{UpstreamConn, connect};
+use crate::worker::LocalBackend;
+
+/// Whom a connection to a backend is made for, if the backend is told.
+pub(super) fn on_behalf(client: &Client) -> Option<Ends> {
+    client.worker.shared.config.upstream.proxy_protocol.and_then(|_| client.peer.ends())
+}
+
+/// Makes a connection, within the connect timeout.
+pub(super) async fn open(client: &Client, backend: &LocalBackend) -> Result<Box<UpstreamConn>, Cause> {
+    let worker = &client.worker;
+    let limit = worker.shared.config.timeouts.connect;
+    let Some(address) = backend.address.get() else {
+        let words = "no address".to_owned();
+        return Err(Cause::Connect(Failure { code: lb_core::api::ReasonCode::NotResolved, words }));
+    };
+    let started = worker.clock.now();
+    client.wait_for(Waiting::Connect, limit);
+    let connected = loop {
+        match or_expired(client, std::pin::pin!(connect(address))).await {
+            // Idle connections hold what this request lacks, unless that is a port: closing would hold theirs for a
+            // minute more. Once: with none left, the next error ends it.
+            Some(Err(error))
+                if is_our_own(&error)
+                    && error.kind() != std::io::ErrorKind::AddrNotAvailable
+                    && worker.close_idle() > 0 => {}
+            connected => break connected,
+        }
+    };
+    match connected {
+        Some(Ok(mut connection)) => {
+            if let Some(version) = worker.shared.config.upstream.proxy_protocol {
+                connection.on_behalf = client.peer.ends();
+                proxy_protocol::write(version, connection.on_behalf, &mut connection.unsent);
+            }
+            let shard = backend.shard();
+            shard.connections.add(1);
+            shard.connect.record(worker.clock.now().since(started));
+            Ok(connection)
+        }
+        Some(Err(error)) if is_our_own(&error) => Err(Cause::OutOfMeans(error)),
+        Some(Err(error)) => Err(Cause::Connect(Failure::of_connect(&error))),
+        None => Err(Cause::Connect(Failure::connect_timeout(limit))),
+    }
+}
+
+/// `future`'s output, or `None` once the client's deadline has expired.
+async fn or_expired<F: Future + Unpin>(client: &Client, mut future: F) -> Option<F::Output> {
+    poll_fn(|cx| match std::pin::Pin::new(&mut future).poll(cx) {
+        Poll::Pending if client.expired() => Poll::Ready(None),
+        polled => polled.map(Some),
+    })
+    .await
+}
