@@ -83,7 +83,7 @@ async fn retries_are_bounded_by_the_budget() {
     let attempts = origin.requests() + other.requests();
     assert!((330..=360).contains(&attempts), "{attempts} attempts for 300 requests");
     let metrics = http::get(balancer.admin_port(), "/metrics").await.text();
-    assert!(!metrics.contains("lb_retries_refused_total 0\n"), "{metrics}");
+    assert!(!metrics.contains("lb_retries_refused_total{by=\"recent\"} 0\n"), "{metrics}");
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 mod access;
 mod admin;
 mod balancing;
+mod deadlines;
 mod exchange;
 mod failover;
 mod forwarding;
@@ -11,6 +12,7 @@ mod limits;
 mod load;
 mod options;
 mod proxy_protocol;
+mod retries;
 mod rfc;
 mod shutdown;
 mod streams;

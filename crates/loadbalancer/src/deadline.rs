@@ -28,6 +28,8 @@ pub(crate) enum Waiting {
     NextRequest,
     /// A connection to a backend.
     Connect,
+    /// The moment to try once more.
+    Retry,
     /// The next piece of the request body, or for the backend to take one.
     RequestBody,
     /// The response head.

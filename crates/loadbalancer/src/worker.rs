@@ -15,7 +15,7 @@ use lb_core::api::AdminState;
 use lb_core::backend::{Backend, BackendId};
 use lb_core::health::Failure;
 use lb_core::metrics::{BackendShard, LocalReply, Rejected, WorkerShard};
-use lb_core::retry::{RetryBudget, RetryPolicy};
+use lb_core::retry::{ActiveRetries, RetryBudget, RetryPolicy};
 use lb_core::snapshot::Snapshot;
 use tokio::sync::{Notify, mpsc};
 
@@ -66,6 +66,8 @@ pub(crate) struct Shared {
     pub live_failures: mpsc::Sender<LiveFailure>,
     pub workers: Box<[CachePadded<WorkerSlot>]>,
     pub tunnels: Tunnels,
+    /// Repeats under way at the pool.
+    pub retries: ActiveRetries,
     /// The way to the access log's writer; `None` when it is off.
     pub access: Option<access::Log>,
     pub admission: Arc<Admission>,
@@ -152,6 +154,7 @@ impl Shared {
             admission: Admission::new(most_connections, config.admission.connections_per_client),
             workers: (0..config.workers).map(|_| CachePadded::default()).collect(),
             tunnels: Tunnels::default(),
+            retries: ActiveRetries::default(),
             access,
             via: value(&via_text),
             via_text: Via::new(via_text),
@@ -321,6 +324,7 @@ impl Worker {
         for local in view.pools.iter().flatten() {
             local.idle.purge(now, self.shared.config.upstream.idle_timeout);
         }
+        self.budget.borrow_mut().pass(now.as_ms());
         if let Some(lines) = &self.access {
             lines.sweep(now);
         }

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Rejected;
 use super::histogram::{Counts, Histogram, bump};
+use crate::retry::{Refused, RetryCause};
 
 /// A counter with one writer.
 #[derive(Debug, Default)]
@@ -34,11 +35,14 @@ pub enum FailureKind {
     BadResponse,
     /// It broke or stalled inside the response body.
     Body,
+    /// The response had one of the statuses that are to be repeated, and was thrown away.
+    Status,
 }
 
 impl FailureKind {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Connect, Self::Closed, Self::HeadTimeout, Self::BadResponse, Self::Body];
+    pub const ALL: [Self; 6] =
+        [Self::Connect, Self::Closed, Self::HeadTimeout, Self::BadResponse, Self::Body, Self::Status];
 
     /// The label.
     pub const fn as_str(self) -> &'static str {
@@ -48,6 +52,7 @@ impl FailureKind {
             Self::HeadTimeout => "head_timeout",
             Self::BadResponse => "bad_response",
             Self::Body => "body",
+            Self::Status => "status",
         }
     }
 }
@@ -70,6 +75,8 @@ pub enum LocalReply {
     ConnectTimeout,
     /// 504: the response head took too long.
     HeadTimeout,
+    /// 504: the time for the whole request passed before there was a response head.
+    Deadline,
     /// 503: we have no descriptor, port or memory left to reach a backend.
     OutOfMeans,
     /// No reply (499 in logs): the client went away.
@@ -78,7 +85,7 @@ pub enum LocalReply {
 
 impl LocalReply {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::NoRoute,
         Self::NoBackend,
         Self::ConnectFailed,
@@ -86,6 +93,7 @@ impl LocalReply {
         Self::BadResponse,
         Self::ConnectTimeout,
         Self::HeadTimeout,
+        Self::Deadline,
         Self::OutOfMeans,
         Self::ClientGone,
     ];
@@ -100,6 +108,7 @@ impl LocalReply {
             Self::BadResponse => "bad_response",
             Self::ConnectTimeout => "connect_timeout",
             Self::HeadTimeout => "head_timeout",
+            Self::Deadline => "deadline",
             Self::OutOfMeans => "out_of_means",
             Self::ClientGone => "client_gone",
         }
@@ -112,7 +121,7 @@ impl LocalReply {
             Self::ClientGone => 499,
             Self::ConnectFailed | Self::UpstreamClosed | Self::BadResponse => 502,
             Self::NoBackend | Self::OutOfMeans => 503,
-            Self::ConnectTimeout | Self::HeadTimeout => 504,
+            Self::ConnectTimeout | Self::HeadTimeout | Self::Deadline => 504,
         }
     }
 }
@@ -238,8 +247,12 @@ pub struct WorkerShard {
     pub tunnel_ends: [Counter; TunnelEnd::ALL.len()],
     /// Responses that the client did not stay for to the end.
     pub cut_by_client: Counter,
-    /// Retries that the budget refused.
-    pub retries_refused: Counter,
+    /// Repeats, by [`RetryCause`].
+    pub retries: [Counter; RetryCause::ALL.len()],
+    /// Repeats that the budget refused, by [`Refused`].
+    pub retries_refused: [Counter; Refused::ALL.len()],
+    /// Responses that were cut when the request's time had passed.
+    pub cut_overdue: Counter,
     /// Tasks that panicked; each cost one connection.
     pub panics: Counter,
 }
@@ -260,7 +273,11 @@ pub struct WorkerTotals {
     /// As in [`WorkerShard`].
     pub cut_by_client: u64,
     /// As in [`WorkerShard`].
-    pub retries_refused: u64,
+    pub retries: [u64; RetryCause::ALL.len()],
+    /// As in [`WorkerShard`].
+    pub retries_refused: [u64; Refused::ALL.len()],
+    /// As in [`WorkerShard`].
+    pub cut_overdue: u64,
     /// As in [`WorkerShard`].
     pub panics: u64,
 }
@@ -274,7 +291,9 @@ impl WorkerTotals {
         add_each(&mut self.rejected, &shard.rejected);
         add_each(&mut self.tunnel_ends, &shard.tunnel_ends);
         self.cut_by_client += shard.cut_by_client.value();
-        self.retries_refused += shard.retries_refused.value();
+        add_each(&mut self.retries, &shard.retries);
+        add_each(&mut self.retries_refused, &shard.retries_refused);
+        self.cut_overdue += shard.cut_overdue.value();
         self.panics += shard.panics.value();
     }
 

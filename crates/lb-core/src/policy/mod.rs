@@ -15,8 +15,9 @@ pub use round_robin::RoundRobin;
 /// Index of a backend in its pool's list.
 pub type Slot = u16;
 
-/// The most backends that one request tries: the first, one retry, and two more when connecting failed.
-pub const MAX_ATTEMPTS: usize = 4;
+/// The most attempts that one request makes, whatever is configured: the first, three repeats of each kind, and one for
+/// a kept connection that turned out to be closed.
+pub const MAX_ATTEMPTS: usize = 8;
 
 /// The backends that one request has tried.
 #[derive(Clone, Copy, Debug, Default)]

@@ -122,6 +122,11 @@ impl Entry {
         self.end(Ended::BackendBroke);
     }
 
+    /// The response was cut: the request's time has passed.
+    pub(crate) fn overdue(&mut self) {
+        self.end(Ended::Overdue);
+    }
+
     fn end(&mut self, ended: Ended) {
         if let Some(facts) = self.facts() {
             facts.ended = ended;

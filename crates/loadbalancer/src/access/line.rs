@@ -32,6 +32,8 @@ pub(super) enum Ended {
     ClientGone,
     /// The response broke off at the backend.
     BackendBroke,
+    /// It was cut when the request's time had passed.
+    Overdue,
 }
 
 impl Ended {
@@ -40,6 +42,7 @@ impl Ended {
             Self::Complete => "complete",
             Self::ClientGone => "client_gone",
             Self::BackendBroke => "backend_broke",
+            Self::Overdue => "deadline",
         }
     }
 }

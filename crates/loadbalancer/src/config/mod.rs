@@ -1,6 +1,7 @@
 //! Configuration: flag > environment > file > default, all lowered to one raw form, then validated once into
 //! [`Config`]. Every problem is reported, not just the first. Nothing downstream sees anything but [`Config`].
 
+mod attempts;
 mod cli;
 mod file;
 mod options;
@@ -19,6 +20,7 @@ use ipnet::IpNet;
 use lb_core::backend::BackendSpec;
 use lb_core::health::HealthPolicy;
 
+pub use attempts::AttemptConfig;
 pub use cli::command;
 pub use options::options_markdown;
 use raw::{Given, Origin, Problem, Raw, Wrong};
@@ -48,6 +50,7 @@ pub struct Config {
     pub limits: Limits,
     pub health: HealthPolicy,
     pub retry: RetryConfig,
+    pub attempts: AttemptConfig,
     pub upstream: UpstreamConfig,
     pub admin: AdminConfig,
     pub log: LogConfig,

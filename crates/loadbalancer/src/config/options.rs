@@ -28,6 +28,8 @@ pub(crate) enum Kind {
     Token,
     /// Tokens, separated by commas.
     Tokens,
+    /// Error statuses, separated by commas.
+    Statuses,
     /// Networks such as `10.0.0.0/8`.
     Networks,
     /// Backends: `HOST:PORT[,weight=N][,name=X]`.
@@ -173,6 +175,19 @@ pub(crate) static OPTIONS: &[Opt] = &[
     option!("Retries", "retry.reserve", None, None, Kind::Count(0, 100_000), "100",
         "Retries possible in any ten seconds whatever the traffic, shared out between the workers (10 each at least)", "Finagle's 10 a second"),
 
+    option!("Attempts", "timeouts.request", Some("request-timeout"), Some("LB_REQUEST_TIMEOUT"), Kind::Duration(Duration::ZERO, secs(86_400)), "0s",
+        "For a whole request, from its arrival to the end of its response; then it is 504, or its response is cut. Backends are told what is left in X-Request-Timeout-Ms, and a trusted proxy can shorten it there. 0s is no limit",
+        "a long download is no fault; every wait within a request has its own limit"),
+    option!("Attempts", "timeouts.try", Some("try-timeout"), Some("LB_TRY_TIMEOUT"), Kind::Duration(Duration::ZERO, secs(86_400)), "0s",
+        "For one try at a backend: to connect, and from the end of the request to the response head; then an idempotent request goes to another backend. 0s is no limit",
+        "only who knows the service can say how long is too long"),
+    option!("Attempts", "retry.buffer", None, None, Kind::Size(0, 1 << 20), "64KiB",
+        "Most of a request body that is kept, while a retry is possible, to be sent again; a larger one is sent once", "linkerd's; what is larger is an upload, and kept bytes are memory for each request under way"),
+    option!("Attempts", "retry.statuses", Some("retry-statuses"), Some("LB_RETRY_STATUSES"), Kind::Statuses, "",
+        "Statuses after which an idempotent request is sent again, to another backend, within retry.max and the budget", "what a backend answers is an answer, unless its owner says otherwise"),
+    option!("Attempts", "retry.show_attempts", None, None, Kind::Switch, "false",
+        "Whether responses tell in X-LB-Attempts how many attempts there were", "it says something about the backends; the access log has it anyway"),
+
     option!("Connections to backends", "upstream.max_idle", None, None, Kind::Count(0, 10_000), "1024",
         "Idle connections kept per backend and worker", "as many as were in use at once are kept, however many clients there are; unused ones go after upstream.idle_timeout"),
     option!("Connections to backends", "upstream.idle_timeout", None, None, Kind::Duration(MILLI, HOUR), "55s",
@@ -239,6 +254,7 @@ impl Kind {
             Self::Choice(words) => format!("one of {}", words.join(", ")),
             Self::Token => "a word of letters, digits and -._~".to_owned(),
             Self::Tokens => "words of letters, digits and -._~, separated by commas".to_owned(),
+            Self::Statuses => "statuses from 400 to 599, separated by commas".to_owned(),
             Self::Networks => "networks or addresses such as 10.0.0.0/8, separated by commas".to_owned(),
             Self::Backends => parse::BACKEND_EXPECTED.to_owned(),
             Self::Path => "the path of a file".to_owned(),
@@ -271,6 +287,7 @@ impl Kind {
             Self::Switch => "BOOL",
             Self::Choice(_) => "WORD",
             Self::Tokens => "WORDS",
+            Self::Statuses => "STATUSES",
             Self::Token | Self::Secret => "TEXT",
             Self::Networks => "CIDR",
             Self::Backends => "HOST:PORT",

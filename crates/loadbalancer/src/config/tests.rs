@@ -3,7 +3,7 @@ use std::io::Write as _;
 
 use super::*;
 
-fn parse_with(args: &[&str], env: &[(&str, &str)]) -> Result<Config, ConfigError> {
+pub(super) fn parse_with(args: &[&str], env: &[(&str, &str)]) -> Result<Config, ConfigError> {
     let env: HashMap<String, String> = env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     let matches = command_without_environment().try_get_matches_from([&["loadbalancer"], args].concat()).unwrap();
     let (_, config_file, mut typed) = cli::lower(&matches, |name| env.get(name).cloned());
@@ -28,18 +28,18 @@ fn command_without_environment() -> clap::Command {
     command().mut_args(|arg| arg.env(None))
 }
 
-fn file(text: &str) -> (tempfile::Path, String) {
+pub(super) fn file(text: &str) -> (tempfile::Path, String) {
     tempfile::write(text)
 }
 
 /// Files that vanish with their guard; a crate for this would be one more to build.
-mod tempfile {
+pub(super) mod tempfile {
     use std::path::PathBuf;
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
 
-    pub(super) struct Path(PathBuf);
+    pub(in super::super) struct Path(PathBuf);
 
     impl Drop for Path {
         fn drop(&mut self) {
@@ -47,7 +47,7 @@ mod tempfile {
         }
     }
 
-    pub(super) fn write(text: &str) -> (Path, String) {
+    pub(in super::super) fn write(text: &str) -> (Path, String) {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("lb-config-{}-{}.toml", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let path = std::env::temp_dir().join(name);

@@ -67,6 +67,7 @@ pub(super) fn validate(raw: &Raw, problems: Vec<Problem>) -> (Option<Config>, Ve
             percent: judge.count("retry.percent") as u32,
             reserve: judge.count("retry.reserve") as u32,
         },
+        attempts: judge.attempts(),
         upstream: UpstreamConfig {
             max_idle: judge.count("upstream.max_idle") as usize,
             idle_timeout: judge.duration("upstream.idle_timeout"),
@@ -93,18 +94,19 @@ pub(super) fn validate(raw: &Raw, problems: Vec<Problem>) -> (Option<Config>, Ve
         config.health.fast_interval = config.health.fast_interval.min(config.health.interval);
     }
     judge.together(&config);
+    judge.attempts_together(&config);
     let problems = judge.problems;
     (problems.is_empty().then_some(config), problems)
 }
 
-struct Judge<'a> {
+pub(super) struct Judge<'a> {
     raw: &'a Raw,
     problems: Vec<Problem>,
 }
 
 impl Judge<'_> {
     /// The option, and what was given for it or its default.
-    fn given(&self, name: &str) -> (&'static Opt, Given) {
+    pub(super) fn given(&self, name: &str) -> (&'static Opt, Given) {
         let option = OPTIONS.iter().find(|option| option.name() == name).expect("every name asked for is in the table");
         let default = || {
             let texts = match option.kind {
@@ -118,19 +120,19 @@ impl Judge<'_> {
     }
 
     /// A value that cannot be read.
-    fn problem(&mut self, origin: &Origin, key: &str, value: Option<String>, words: impl Into<String>) {
+    pub(super) fn problem(&mut self, origin: &Origin, key: &str, value: Option<String>, words: impl Into<String>) {
         let (origin, key, words) = (origin.clone(), key.to_owned(), words.into());
         self.problems.push(Problem { wrong: Wrong::Value, origin, key, value, words });
     }
 
     /// Readable, but it cannot work.
-    fn refuse(&mut self, origin: &Origin, key: &str, value: Option<String>, words: impl Into<String>) {
+    pub(super) fn refuse(&mut self, origin: &Origin, key: &str, value: Option<String>, words: impl Into<String>) {
         let (origin, key, words) = (origin.clone(), key.to_owned(), words.into());
         self.problems.push(Problem { wrong: Wrong::Meaning, origin, key, value, words });
     }
 
     /// The last thing said, read by `read`; `None` after a problem was noted.
-    fn value<T>(&mut self, name: &str, read: impl Fn(&str) -> Option<T>) -> Option<T> {
+    pub(super) fn value<T>(&mut self, name: &str, read: impl Fn(&str) -> Option<T>) -> Option<T> {
         let (option, given) = self.given(name);
         // Only a file can give a list where one value belongs, and only an empty one has no last value.
         let one = given.texts.last().filter(|_| given.texts.len() == 1 || !matches!(given.origin, Origin::File(..)));
@@ -145,7 +147,7 @@ impl Judge<'_> {
         value
     }
 
-    fn count(&mut self, name: &str) -> u64 {
+    pub(super) fn count(&mut self, name: &str) -> u64 {
         let (low, high) = match by_key(name).map(|option| option.kind) {
             Some(Kind::Count(low, high)) => (low, high),
             _ => (0, u64::from(u16::MAX)),
@@ -153,14 +155,14 @@ impl Judge<'_> {
         self.value(name, |text| text.parse().ok().filter(|n| (low..=high).contains(n))).unwrap_or_default()
     }
 
-    fn duration(&mut self, name: &str) -> Duration {
+    pub(super) fn duration(&mut self, name: &str) -> Duration {
         let Some(Kind::Duration(low, high)) = by_key(name).map(|option| option.kind) else {
             return Duration::ZERO;
         };
         self.value(name, |text| parse::duration(text).filter(|d| (low..=high).contains(d))).unwrap_or_default()
     }
 
-    fn size(&mut self, name: &str) -> u64 {
+    pub(super) fn size(&mut self, name: &str) -> u64 {
         let Some(Kind::Size(low, high)) = by_key(name).map(|option| option.kind) else { return 0 };
         self.value(name, |text| parse::size(text).filter(|size| (low..=high).contains(size))).unwrap_or_default()
     }

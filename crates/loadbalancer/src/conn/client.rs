@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use lb_core::metrics::Rejected;
 
+use super::request_time::{Overdue, RequestTime};
 use super::rest::Past;
 use super::tunnel::Tunnel;
 use crate::access;
@@ -57,6 +58,10 @@ pub(crate) struct Client {
     requests: Cell<u64>,
     upload: Pace,
     download: Pace,
+    /// What the current request may take.
+    pub time: RequestTime,
+    /// Attempts at backends that were made for it.
+    pub attempts: Cell<u32>,
 }
 
 impl Client {
@@ -85,6 +90,8 @@ impl Client {
             requests: Cell::new(past.requests),
             upload: Pace::default(),
             download: Pace::default(),
+            time: RequestTime::default(),
+            attempts: Cell::default(),
             worker,
         })
     }
@@ -94,9 +101,26 @@ impl Client {
         Past { waiting: self.deadline.waiting(), until: self.deadline.at(), requests: self.requests.get() }
     }
 
-    /// Waits for `waiting` for as long as `limit` from now.
+    /// Waits for `waiting` for as long as `limit` from now, and no longer than the request may take.
     pub(crate) fn wait_for(&self, waiting: Waiting, limit: Duration) {
-        self.deadline.set(waiting, self.worker.clock.now().plus(limit));
+        self.deadline.set(waiting, self.time.at_most(self.worker.clock.now().plus(limit)));
+    }
+
+    /// Which of the times set for the request has passed.
+    pub(crate) fn overdue(&self) -> Option<Overdue> {
+        self.time.overdue(self.worker.clock.now())
+    }
+
+    /// What is left of the request's time, if it has an end.
+    pub(crate) fn time_left(&self) -> Option<Duration> {
+        self.time.left(self.worker.clock.now())
+    }
+
+    /// One try at a backend begins, or its wait for the response head.
+    pub(crate) fn try_begins(&self) {
+        if let Some(limit) = self.worker.shared.config.attempts.per_try {
+            self.time.try_until(self.worker.clock.now().plus(limit));
+        }
     }
 
     /// Whether what is waited for did not come in time.
@@ -150,6 +174,10 @@ impl Client {
             Body::Chunked => length.is_none(),
         };
         self.requests.set(self.requests.get() + 1);
+        self.attempts.set(0);
+        if let Some(limit) = self.worker.shared.config.attempts.request {
+            self.time.request_until(self.worker.clock.now().plus(limit));
+        }
         if self.parsing.replace(false) && agreed { Ok(()) } else { Err(Rejected::Framing) }
     }
 
@@ -166,6 +194,7 @@ impl Client {
     /// The response is complete, but perhaps not yet taken by the client: until it is flushed, its body's time runs.
     pub(crate) fn response_done(&self) {
         self.answered.set(true);
+        self.time.lift();
         self.wait_for(Waiting::ResponseBody, self.worker.shared.config.timeouts.body_stall);
     }
 

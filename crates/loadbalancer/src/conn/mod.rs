@@ -7,6 +7,7 @@
 
 mod client;
 mod refusal;
+mod request_time;
 mod rest;
 mod socket;
 mod stream;
@@ -28,6 +29,7 @@ use lb_core::metrics::Rejected;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 pub(crate) use client::Client;
+pub(crate) use request_time::Overdue;
 pub(crate) use rest::{Rest, watch as watch_at_rest};
 pub(crate) use tunnel::Tunnel;
 

@@ -3,7 +3,8 @@
 
 use lb_core::api::BackendState;
 use lb_core::metrics::text::Page;
-use lb_core::metrics::{BackendTotals, FailureKind, LocalReply, Rejected, TunnelEnd};
+use lb_core::metrics::{BackendTotals, FailureKind, LocalReply, Rejected, TunnelEnd, WorkerTotals};
+use lb_core::retry::{Refused, RetryCause};
 
 use super::board::{Board, Entry};
 use super::figures::worker_totals;
@@ -132,6 +133,7 @@ fn pools(page: &mut Page, shared: &Shared) {
         let labels = [("reason", reason.as_str()), ("status", status.as_str())];
         page.sample("lb_rejected_total", &labels, workers.rejected[reason as usize]);
     }
+    retries(page, &workers);
     page.family("lb_tunnels_ended_total", "counter", "Tunnels that ended, by why.");
     for end in TunnelEnd::ALL {
         page.sample("lb_tunnels_ended_total", &[("reason", end.as_str())], workers.tunnel_ends[end as usize]);
@@ -155,7 +157,13 @@ fn pools(page: &mut Page, shared: &Shared) {
             "Responses the client did not stay for.",
             workers.cut_by_client,
         ),
-        ("lb_retries_refused_total", "counter", "Retries that the budget refused.", workers.retries_refused),
+        (
+            "lb_responses_cut_by_deadline_total",
+            "counter",
+            "Responses that were cut because the time for the request had passed.",
+            workers.cut_overdue,
+        ),
+        ("lb_retries_active", "gauge", "Paid repeats under way.", shared.retries.count()),
         ("lb_log_lines_dropped_total", "counter", "Log lines that nobody took in time.", logging::dropped() as u64),
         (
             "lb_access_log_lines_dropped_total",
@@ -168,6 +176,19 @@ fn pools(page: &mut Page, shared: &Shared) {
     for (name, kind, help, value) in each {
         page.family(name, kind, help);
         page.sample(name, &[], value);
+    }
+}
+
+fn retries(page: &mut Page, workers: &WorkerTotals) {
+    let help = "Attempts that were repeated, by what had happened; connect, unsent and stale come out of no budget.";
+    page.family("lb_retries_by_cause_total", "counter", help);
+    for cause in RetryCause::ALL {
+        page.sample("lb_retries_by_cause_total", &[("cause", cause.as_str())], workers.retries[cause as usize]);
+    }
+    let help = "Repeats that the budget refused, by which bound of it: recent requests, or active ones.";
+    page.family("lb_retries_refused_total", "counter", help);
+    for by in Refused::ALL {
+        page.sample("lb_retries_refused_total", &[("by", by.as_str())], workers.retries_refused[by as usize]);
     }
 }
 

@@ -57,6 +57,11 @@ impl Streaming {
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ExchangeError>>> {
+        if self.record.client().overdue().is_some() {
+            // However fast it comes.
+            self.record.overdue();
+            return Poll::Ready(Some(Err(ExchangeError::Overdue)));
+        }
         let (exchange, client) = (&mut self.exchange, self.record.client());
         let stall = client.worker.shared.config.timeouts.body_stall;
         let frame = exchange.poll_body(cx, |progress| {

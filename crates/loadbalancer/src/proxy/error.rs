@@ -13,7 +13,7 @@ use lb_core::metrics::{LocalReply, Rejected};
 
 use super::body::ProxyBody;
 use super::request::{Outbound, describe};
-use super::response::{METHODS, close_when_draining, say_close};
+use super::response::{METHODS, close_when_draining, say_attempts, say_close};
 use crate::access::Entry;
 use crate::conn::Client;
 
@@ -36,6 +36,8 @@ pub(super) enum ProxyError {
     UpstreamClosed(String),
     /// Backend: no response head in time; says what was tried.
     HeadTimeout(String),
+    /// Nobody: the time for the whole request passed; says what was tried.
+    Overdue(String),
     /// Backend: not a response that can be forwarded; says what was tried.
     BadResponse(String),
 }
@@ -54,6 +56,7 @@ impl ProxyError {
             Self::UpstreamClosed(_) => LocalReply::UpstreamClosed,
             Self::HeadTimeout(_) => LocalReply::HeadTimeout,
             Self::BadResponse(_) => LocalReply::BadResponse,
+            Self::Overdue(_) => LocalReply::Deadline,
         })
     }
 
@@ -65,6 +68,7 @@ impl ProxyError {
             | Self::ConnectFailed { tried: detail, .. }
             | Self::UpstreamClosed(detail)
             | Self::HeadTimeout(detail)
+            | Self::Overdue(detail)
             | Self::BadResponse(detail) => detail,
             Self::Rejected(_) | Self::ClientGone | Self::NoRoute => "",
         }
@@ -114,6 +118,7 @@ impl Kind {
             Self::Local(LocalReply::ConnectFailed | LocalReply::ConnectTimeout) => "no server could be reached",
             Self::Local(LocalReply::UpstreamClosed) => "the server closed the connection before it answered",
             Self::Local(LocalReply::HeadTimeout) => "the server did not answer in time",
+            Self::Local(LocalReply::Deadline) => "the time for this request has passed",
             Self::Local(LocalReply::BadResponse) => "the server's answer was not valid HTTP",
         }
     }
@@ -150,6 +155,7 @@ pub(super) fn reply(
     let mut response = Response::new(ProxyBody::text(text));
     *response.status_mut() = status;
     let headers = response.headers_mut();
+    say_attempts(client, headers);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     if let Some(id) = id.and_then(|id| HeaderValue::from_bytes(id).ok()) {
         headers.insert("x-request-id", id);

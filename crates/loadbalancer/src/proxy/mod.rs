@@ -31,7 +31,7 @@ pub(crate) async fn call(client: Rc<Client>, request: Request<Incoming>) -> Resp
     let (head, body) = request.into_parts();
     let agreed = client.request_begins(body.size_hint().exact());
     let mut entry = Entry::begin(&client, &head, arrived);
-    let body = RequestBody::new(body, Rc::clone(&client.unread));
+    let body = RequestBody::new(body, worker.shared.config.attempts.buffer, Rc::clone(&client.unread));
     let request = agreed.map_err(error::ProxyError::Rejected).and_then(|()| request::Outbound::new(&client, &head));
     let request = match request {
         Ok(request) => request,

@@ -74,6 +74,13 @@ impl Record {
         self.backend.shard().failures[kind as usize].add(1);
     }
 
+    /// The response is cut: the request's time has passed.
+    pub(super) fn overdue(&mut self) {
+        self.state = State::Settled;
+        self.entry.overdue();
+        self.client.worker.slot().shard.cut_overdue.add(1);
+    }
+
     /// The attempt ended without anybody at the backend being at fault, or was counted elsewhere.
     pub(crate) fn settle(&mut self) {
         self.state = State::Settled;
@@ -120,6 +127,8 @@ impl Drop for Record {
         // Nobody else ended it: the client went away while it waited, or while it took its response.
         match self.state {
             State::Waiting => self.client.worker.count_local(LocalReply::ClientGone),
+            // It did not take what there was in the request's time.
+            State::Answering if self.client.overdue().is_some() => self.overdue(),
             State::Answering => self.client.worker.slot().shard.cut_by_client.add(1),
             State::Settled => {}
         }

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use http::header::{CONNECTION, EXPECT, HOST, HeaderValue, MAX_FORWARDS, TE, UPGRADE, VIA};
 use http::request::Parts;
@@ -13,7 +14,7 @@ use lb_core::metrics::Rejected;
 
 use super::error::ProxyError;
 use crate::conn::Client;
-use crate::upstream::words;
+use crate::upstream::{TIME_LEFT, words};
 
 const REQUEST_ID: &str = "x-request-id";
 
@@ -95,6 +96,9 @@ impl<'a> Outbound<'a> {
             Some(id) if !id.is_empty() && id.len() <= MOST_REQUEST_ID => RequestId::Kept(id),
             _ => RequestId::made(client.worker.random()),
         };
+        if seen.time_left && client.trusted {
+            shorten(client, head);
+        }
         Ok(Self {
             head,
             target: target(client, head)?,
@@ -117,6 +121,7 @@ struct Seen {
     via: bool,
     expect: bool,
     length: bool,
+    time_left: bool,
 }
 
 impl Seen {
@@ -128,10 +133,20 @@ impl Seen {
                 b"via" => seen.via = true,
                 b"expect" => seen.expect = true,
                 b"content-length" => seen.length = true,
+                b"x-request-timeout-ms" => seen.time_left = true,
                 _ => {}
             }
         }
         seen
+    }
+}
+
+/// A trusted peer says how long it will wait: longer is in vain. What it says is believed only if it is a number.
+fn shorten(client: &Client, head: &Parts) {
+    let numbers = head.headers.get_all(TIME_LEFT).iter().filter_map(|value| value.to_str().ok()?.parse::<u32>().ok());
+    if let Some(left_ms) = numbers.min() {
+        let left = Duration::from_millis(u64::from(left_ms));
+        client.time.request_until(client.worker.clock.now().plus(left));
     }
 }
 

@@ -54,6 +54,7 @@ pub(super) fn forward(client: &Rc<Client>, request: &Outbound<'_>, reached: Reac
     *response.headers_mut() = headers;
     let shared = &client.worker.shared;
     response.headers_mut().append(VIA, if old { shared.old_via.clone() } else { shared.via.clone() });
+    say_attempts(client, response.headers_mut());
     // RFC 9112 §9.3: a proxy must not keep a connection with an HTTP/1.0 client.
     // What the client sends behind a request to switch may be meant for the other protocol.
     if unasked
@@ -76,6 +77,8 @@ fn switch(
     exchange: Exchange,
     record: Record,
 ) -> Response<ProxyBody> {
+    // What follows is no response any more.
+    client.time.lift();
     let protocol = request.upgrade.unwrap_or_default();
     let facts = Facts {
         id: client.worker.shared.tunnels.number(),
@@ -94,6 +97,7 @@ fn switch(
     *response.headers_mut() = headers;
     let fields = response.headers_mut();
     fields.append(VIA, client.worker.shared.via.clone());
+    say_attempts(client, fields);
     fields.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     if let Ok(protocol) = HeaderValue::from_str(protocol) {
         fields.insert(UPGRADE, protocol);
@@ -116,6 +120,13 @@ pub(super) fn options_here(client: &Client, request: &Outbound<'_>, entry: Entry
     close_when_draining(client, headers);
     client.response_done();
     response
+}
+
+/// How many attempts there were at backends, if clients are to know.
+pub(super) fn say_attempts(client: &Client, headers: &mut HeaderMap) {
+    if client.worker.shared.config.attempts.shown {
+        headers.insert("x-lb-attempts", HeaderValue::from(client.attempts.get()));
+    }
 }
 
 /// The connection ends behind this response (RFC 9112 §9.6).

@@ -7,6 +7,10 @@ use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue};
 
 use super::fields::{Class, class, is_hop_by_hop};
 
+/// How long the request may still take, in milliseconds. gRPC's `grpc-timeout` for any HTTP; what Envoy says in
+/// `X-Envoy-Expected-Rq-Timeout-Ms`.
+pub(crate) const TIME_LEFT: &str = "x-request-timeout-ms";
+
 /// What the head says besides the client's own fields.
 #[derive(Debug)]
 pub(crate) struct Forwarding<'a> {
@@ -29,6 +33,8 @@ pub(crate) struct Forwarding<'a> {
     pub takes_trailers: bool,
     /// `Max-Forwards`, counted down.
     pub max_forwards: Option<u64>,
+    /// `X-Request-Timeout-Ms`: what is left of the request's time, if it has an end.
+    pub time_left_ms: Option<u64>,
 }
 
 /// What requests say of us.
@@ -131,6 +137,10 @@ pub(crate) fn write_head(out: &mut BytesMut, method: &str, target: &str, headers
     if let Some(hops) = facts.max_forwards {
         put_field(out, "max-forwards", b"");
         put_number(out, hops);
+    }
+    if let Some(time_left_ms) = facts.time_left_ms {
+        put_field(out, TIME_LEFT, b"");
+        put_number(out, time_left_ms);
     }
     put_connection(out, facts);
     out.put_slice(b"\r\n\r\n");
@@ -269,6 +279,7 @@ mod tests {
             upgrade: None,
             takes_trailers: false,
             max_forwards: None,
+            time_left_ms: None,
         };
         let mut out = BytesMut::new();
         write_head(&mut out, "GET", "/a?b", &headers, &facts);

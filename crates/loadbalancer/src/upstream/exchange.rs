@@ -12,7 +12,7 @@ use http_body::Frame;
 
 use super::head::{BodyFraming, Parsed, parse};
 use super::send::cut_short;
-use super::{ExchangeError, Outgoing, UpstreamConn};
+use super::{ExchangeError, Outgoing, RequestBody, UpstreamConn};
 
 /// Interim responses taken before the final one; more is a flood.
 const MOST_INTERIM: u32 = 8;
@@ -106,7 +106,8 @@ impl Exchange {
         self.connection.reused
     }
 
-    /// Sends the request and reads the response head, at the same time: a backend may answer before it has read all.
+    /// Sends the request and reads the response head, at the same time: a backend may answer before it has read all. What
+    /// is kept of the request's body stays so until the caller forgets it.
     pub(crate) fn poll_head(
         &mut self,
         cx: &mut Context<'_>,
@@ -135,7 +136,6 @@ impl Exchange {
                         return Poll::Ready(Err(ExchangeError::Bad("101 before it had the request")));
                     }
                     Parsed::Switched(head) | Parsed::Final(head) => {
-                        self.outgoing.body.forget();
                         self.keep_alive = head.keep_alive;
                         self.bodiless = matches!(head.framing, BodyFraming::None);
                         self.framing = head.framing;
@@ -143,7 +143,7 @@ impl Exchange {
                     }
                 }
             }
-            let begun = self.interim > 0 || !self.connection.received.is_empty();
+            let begun = self.has_begun();
             match self.connection.poll_receive(cx, 0) {
                 Poll::Pending => return Poll::Pending,
                 // Part of an answer has come: the request was processed, and must not be sent again.
@@ -190,15 +190,27 @@ impl Exchange {
         }
     }
 
+    /// Whether a byte of the response has come.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.interim > 0 || !self.connection.received.is_empty()
+    }
+
+    /// The request's body, and the connection as of [`Self::into_connection`].
+    pub(crate) fn into_parts(mut self) -> (RequestBody, Option<Box<UpstreamConn>>) {
+        let clean = self.is_clean();
+        self.connection.doubtful = self.bodiless;
+        (self.outgoing.into_body(), clean.then_some(self.connection))
+    }
+
     /// The connection, if another exchange may follow on it: both sides through, kept alive, nothing left over
     /// (RFC 9112 §9.3; stray bytes would be taken for the next response).
     pub(crate) fn into_connection(mut self) -> Option<Box<UpstreamConn>> {
         self.connection.doubtful = self.bodiless;
-        let clean = self.keep_alive
-            && self.is_through()
-            && self.sending == Sending::Through
-            && self.connection.received.is_empty();
-        clean.then_some(self.connection)
+        self.is_clean().then_some(self.connection)
+    }
+
+    fn is_clean(&self) -> bool {
+        self.keep_alive && self.is_through() && self.sending == Sending::Through && self.connection.received.is_empty()
     }
 
     /// Sends on. An error is the client's; the backend's is returned as `Ok(Some)`, once.

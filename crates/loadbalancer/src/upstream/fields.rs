@@ -37,7 +37,7 @@ pub(super) fn class(name: &[u8]) -> Class {
         b"keep-alive" | b"proxy-connection" | b"te" | b"upgrade" | b"proxy-authorization" => Class::HopByHop,
         b"content-length" => Class::ContentLength,
         b"via" => Class::Via,
-        b"host" | b"expect" | b"x-request-id" | b"http2-settings" => Class::Ours,
+        b"host" | b"expect" | b"x-request-id" | b"x-request-timeout-ms" | b"http2-settings" => Class::Ours,
         b"max-forwards" => Class::MaxForwards,
         b"x-forwarded-for" | b"x-forwarded-proto" | b"x-forwarded-host" | b"x-forwarded-port" | b"forwarded"
         | b"x-real-ip" | b"true-client-ip" => Class::Forwarding,
@@ -71,7 +71,7 @@ mod tests {
             ("keep-alive proxy-connection te upgrade proxy-authorization", Class::HopByHop),
             ("content-length", Class::ContentLength),
             ("via", Class::Via),
-            ("host expect x-request-id http2-settings", Class::Ours),
+            ("host expect x-request-id x-request-timeout-ms http2-settings", Class::Ours),
             ("max-forwards", Class::MaxForwards),
             ("x-forwarded-for x-forwarded-proto x-forwarded-host x-forwarded-port", Class::Forwarding),
             ("forwarded x-real-ip true-client-ip", Class::Forwarding),

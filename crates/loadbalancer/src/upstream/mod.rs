@@ -26,7 +26,7 @@ use lb_core::metrics::FailureKind;
 
 pub(crate) use cache::ConnCache;
 pub(crate) use connection::{UpstreamConn, connect};
-pub(crate) use encode::{Forwarding, Framing, Via, words, write_head};
+pub(crate) use encode::{Forwarding, Framing, TIME_LEFT, Via, words, write_head};
 pub(crate) use exchange::{Answer, Exchange, Progress};
 pub(crate) use send::{Outgoing, RequestBody};
 
@@ -41,6 +41,10 @@ pub(crate) enum ExchangeError {
     Closed(io::Error),
     /// The backend did not take the request body in time, or sent no response head in time.
     HeadTimeout,
+    /// It sent nothing at all within the time for one try.
+    TryTimeout,
+    /// The time for the whole request passed; nobody in particular is to blame.
+    Overdue,
     /// The backend's response is not HTTP that can be forwarded; says why.
     Bad(&'static str),
     /// The backend closed or reset the connection inside the response body, or let it stand still.
@@ -59,9 +63,9 @@ impl ExchangeError {
     /// How it is counted at the backend; `None` when the backend is not at fault.
     pub(crate) fn failure(&self) -> Option<FailureKind> {
         match self {
-            Self::ClientBody(_) | Self::ClientStalled => None,
+            Self::ClientBody(_) | Self::ClientStalled | Self::Overdue => None,
             Self::Closed(_) => Some(FailureKind::Closed),
-            Self::HeadTimeout => Some(FailureKind::HeadTimeout),
+            Self::HeadTimeout | Self::TryTimeout => Some(FailureKind::HeadTimeout),
             Self::Bad(_) => Some(FailureKind::BadResponse),
             Self::Body(_) => Some(FailureKind::Body),
         }
@@ -75,6 +79,8 @@ impl std::fmt::Display for ExchangeError {
             Self::ClientStalled => f.write_str("the request body stood still"),
             Self::Closed(error) => write!(f, "the connection closed before the response head: {error}"),
             Self::HeadTimeout => f.write_str("no response head in time"),
+            Self::TryTimeout => f.write_str("no response within timeouts.try"),
+            Self::Overdue => f.write_str("the time for the whole request passed meanwhile"),
             Self::Bad(why) => write!(f, "not a response that can be forwarded: {why}"),
             Self::Body(error) => write!(f, "the response body broke off: {error}"),
         }

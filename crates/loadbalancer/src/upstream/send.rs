@@ -15,21 +15,23 @@ use super::chunked::may_trail;
 use super::encode::{Framing, named_by_connection};
 use super::{ExchangeError, UpstreamConn};
 
-/// Most of a body that is kept for a second try: Pingora's and linkerd's bound.
-const MOST_KEPT: usize = 64 * 1024;
-
-/// The client's request body. What has been taken out of it is kept, up to [`MOST_KEPT`], until it is known that no
+/// The client's request body. What has been taken out of it is kept, up to `most_kept` bytes, until it is known that no
 /// second try is needed.
 #[derive(Debug)]
 pub(crate) struct RequestBody {
     incoming: Incoming,
     ended: bool,
+    most_kept: usize,
+    /// Whether what is taken out is kept.
+    keeping: bool,
     /// What was taken out so far. Copied: a piece of one byte would hold on to the whole buffer it was read into.
     kept: BytesMut,
-    /// More was taken out than is kept, or trailers were: it cannot be sent again.
+    /// Something that was taken out is not kept: it cannot be sent again.
     lost: bool,
     /// The current try is to send what was kept first.
     replay: bool,
+    /// Taken out, not kept, and not sent either: comes first.
+    returned: Bytes,
     /// Told when it is dropped before its end: the connection then has bytes on it that nobody will read.
     unread: Rc<Cell<bool>>,
 }
@@ -43,10 +45,13 @@ impl Drop for RequestBody {
 }
 
 impl RequestBody {
-    /// `unread` is set when the body is given up before its end.
-    pub(crate) fn new(incoming: Incoming, unread: Rc<Cell<bool>>) -> Self {
+    /// Up to `most_kept` bytes are kept for a second try; of what is known to be longer, none. `unread` is set when the
+    /// body is given up before its end.
+    pub(crate) fn new(incoming: Incoming, most_kept: usize, unread: Rc<Cell<bool>>) -> Self {
         let ended = incoming.is_end_stream();
-        Self { incoming, ended, kept: BytesMut::new(), lost: false, replay: false, unread }
+        let keeping = incoming.size_hint().exact().is_none_or(|length| length <= most_kept as u64);
+        let (kept, returned) = (BytesMut::new(), Bytes::new());
+        Self { incoming, ended, most_kept, keeping, kept, lost: false, replay: false, returned, unread }
     }
 
     /// How it is delimited; asked before anything is taken out of it.
@@ -64,21 +69,49 @@ impl RequestBody {
         !self.lost
     }
 
+    /// Whether it could be sent again even after all of it was sent, as far as is known now.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.keeping && self.incoming.size_hint().exact().is_some()
+    }
+
     /// Starts again from the beginning.
     pub(crate) fn rewind(&mut self) {
         debug_assert!(self.is_replayable(), "rewound what was lost");
         self.replay = !self.kept.is_empty();
     }
 
-    /// There will be no second try: nothing more is kept.
+    /// Takes back `chunk`, the one piece that was taken out for a try that could not send a byte of it.
+    pub(crate) fn give_back(&mut self, chunk: Bytes) {
+        // Kept pieces come back by themselves. Without a piece, it was trailers that are lost.
+        if self.lost && !chunk.is_empty() {
+            self.returned = chunk;
+            self.lost = false;
+        }
+    }
+
+    /// What is sent from here on is sent for the last time: nothing more is kept.
+    pub(crate) fn keep_no_more(&mut self) {
+        self.keeping = false;
+        if !self.replay {
+            self.kept = BytesMut::new();
+        }
+    }
+
+    /// There will be no second try.
     pub(crate) fn forget(&mut self) {
+        self.keep_no_more();
         self.lost = true;
-        self.kept = BytesMut::new();
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        if std::mem::take(&mut self.replay) {
-            return Poll::Ready(Some(Ok(Frame::data(Bytes::copy_from_slice(&self.kept)))));
+        let again = if std::mem::take(&mut self.replay) {
+            if self.keeping { Bytes::copy_from_slice(&self.kept) } else { std::mem::take(&mut self.kept).freeze() }
+        } else {
+            std::mem::take(&mut self.returned)
+        };
+        if !again.is_empty() {
+            self.lost |= !self.keeping;
+            return Poll::Ready(Some(Ok(Frame::data(again))));
         }
         if self.ended {
             return Poll::Ready(None);
@@ -86,8 +119,9 @@ impl RequestBody {
         let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
         match &frame {
             Some(Ok(frame)) => match frame.data_ref() {
-                Some(_) if self.lost => {}
-                Some(data) if self.kept.len() + data.len() <= MOST_KEPT => self.kept.extend_from_slice(data),
+                Some(data) if self.keeping && self.kept.len() + data.len() <= self.most_kept => {
+                    self.kept.extend_from_slice(data);
+                }
                 _ => self.forget(),
             },
             Some(Err(_)) => self.lost = true,
@@ -112,8 +146,8 @@ pub(crate) struct Outgoing {
     /// The client waits for 100 before it sends the body, and the backend has not asked for it yet: it is not touched,
     /// since touching it makes hyper ask the client (RFC 9110 §10.1.1).
     pub held: bool,
-    /// Whether it may be sent again although something of it was written (RFC 9110 §9.2.2).
-    idempotent: bool,
+    /// Whether it may be sent again although something of it was written.
+    repeatable: bool,
     /// Bytes of head and body that the kernel took.
     pub written: u64,
     /// Bytes of the body alone.
@@ -122,7 +156,7 @@ pub(crate) struct Outgoing {
 
 impl Outgoing {
     /// A request with this head. `held` keeps its body back until the backend asks for it.
-    pub(crate) fn new(body: RequestBody, head: &HeaderMap, framing: Framing, idempotent: bool, held: bool) -> Self {
+    pub(crate) fn new(body: RequestBody, head: &HeaderMap, framing: Framing, repeatable: bool, held: bool) -> Self {
         let named = if framing == Framing::Chunked { named_by_connection(head) } else { Vec::new() };
         let left = if let Framing::Length(length) = framing { length } else { 0 };
         let ended = matches!(framing, Framing::None | Framing::Length(0));
@@ -136,10 +170,18 @@ impl Outgoing {
             ended,
             named,
             held,
-            idempotent,
+            repeatable,
             written: 0,
             body_bytes: 0,
         }
+    }
+
+    /// The body, to be tried again with from its start. What was taken out of it and not sent is put back.
+    pub(crate) fn into_body(mut self) -> RequestBody {
+        if self.written == 0 {
+            self.body.give_back(self.chunk);
+        }
+        self.body
     }
 
     /// Sends on. `Ready(Ok)` when head and body are through; `progress` is called after each write.
@@ -157,7 +199,7 @@ impl Outgoing {
             match written.map_err(ExchangeError::Closed)? {
                 Poll::Ready(0) => {}
                 Poll::Ready(written) => {
-                    if self.written == 0 && !self.idempotent {
+                    if self.written == 0 && !self.repeatable {
                         self.body.forget();
                     }
                     self.written += written as u64;

@@ -1,22 +1,61 @@
-//! Whether a broken attempt may be followed by another, and where that goes.
+//! Whether an attempt that ended is followed by another, where that goes, and when.
 
-use http::Method;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use lb_core::metrics::LocalReply;
 use lb_core::policy::{MAX_ATTEMPTS, Slot, Tried};
+use lb_core::retry::{ActiveRetries, Refused, Repeat, Repeats, RetryCause, RetryLimits, backoff};
 
 use super::{Broken, Cause, Outbound, Route};
 use crate::conn::Client;
+use crate::deadline::Waiting;
 use crate::upstream::ExchangeError;
+
+/// How much a wait between attempts may be late before it is given up: the timer's own lateness, and a busy machine's.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How much repeating was done.
 #[derive(Default)]
-pub(super) struct Spent {
+pub(super) struct Spent<'a> {
     pub tried: Tried,
-    pub retries: u32,
-    pub connects: u32,
+    pub repeats: Repeats,
     /// What was tried and how it failed, for the reply.
     pub story: String,
     /// Only a fresh connection will do: a kept one has just turned out to be closed, and its neighbours may be too.
     pub fresh: bool,
+    /// The place among the repeats under way.
+    place: Option<Place<'a>>,
+}
+
+/// One of the repeats under way, given back when the response head is there or nothing is tried any more.
+struct Place<'a>(&'a ActiveRetries);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
+
+/// An attempt that ended without an answer for the client.
+#[derive(Clone, Copy)]
+pub(super) struct Ending {
+    pub slot: Slot,
+    pub why: RetryCause,
+    /// Whether the body can be sent again.
+    pub replayable: bool,
+    /// It was on a kept-alive connection that broke.
+    pub reused: bool,
+}
+
+/// What comes next.
+pub(super) struct Next {
+    pub slot: Slot,
+    pub why: RetryCause,
+    pub wait: Option<Duration>,
 }
 
 pub(super) fn pick(route: &Route, tried: &Tried) -> Option<Slot> {
@@ -24,48 +63,122 @@ pub(super) fn pick(route: &Route, tried: &Tried) -> Option<Slot> {
     pool.policy.pick(&pool.cursor, tried)
 }
 
-/// Where to go after `broken`, or `None` when it must not or cannot be repeated.
-pub(super) fn next(
-    client: &Client,
-    route: &Route,
-    request: &Outbound<'_>,
-    broken: &Broken,
-    spent: &mut Spent,
-    current: Slot,
-) -> Option<Slot> {
-    let retry = &client.worker.shared.config.retry;
-    if !broken.body.is_replayable() || spent.tried.len() >= MAX_ATTEMPTS {
-        return None;
-    }
+/// Why `broken` may be repeated, as far as it itself goes; `None` when it must not be.
+pub(super) fn cause(broken: &Broken) -> Option<RetryCause> {
     match &broken.cause {
-        Cause::Connect(_) => {
-            spent.connects += 1;
-            if spent.connects > retry.max_connect {
-                return None;
-            }
-            pick(route, &spent.tried)
-        }
-        Cause::Exchange(ExchangeError::Closed(_)) if broken.written == 0 || is_idempotent(&request.head.method) => {
-            // A kept connection that was closed meanwhile says nothing about anybody: not counted, once.
-            let stale = broken.reused && !std::mem::replace(&mut spent.fresh, broken.reused);
-            spent.retries += u32::from(!stale);
-            if retry.max == 0 || spent.retries > retry.max {
-                return None;
-            }
-            let slot = pick(route, &spent.tried).or_else(|| broken.reused.then_some(current))?;
-            let worker = &client.worker;
-            if !worker.budget.borrow_mut().withdraw(worker.clock.now().as_ms()) {
-                worker.slot().shard.retries_refused.add(1);
-                spent.story.push_str("  not tried again: the retry budget is used up\n");
-                return None;
-            }
-            Some(slot)
-        }
-        Cause::OutOfMeans(_) | Cause::Exchange(_) => None,
+        Cause::Connect(_) => Some(RetryCause::Connect),
+        Cause::Exchange(ExchangeError::Closed(_)) if broken.written == 0 => Some(RetryCause::Unsent),
+        Cause::Exchange(ExchangeError::Closed(_)) if broken.reused => Some(RetryCause::Stale),
+        Cause::Exchange(ExchangeError::Closed(_)) => Some(RetryCause::Closed),
+        Cause::Exchange(ExchangeError::TryTimeout) => Some(RetryCause::TryTimeout),
+        Cause::OutOfMeans(_) | Cause::Exchange(_) | Cause::Overdue => None,
     }
 }
 
+/// Where to go after an attempt that ended, or `None` when it must not or cannot be repeated; the story says what stood
+/// in the way if that is no property of the request.
+pub(super) fn next<'a>(
+    client: &'a Client,
+    route: &Route,
+    request: &Outbound<'_>,
+    ending: Ending,
+    spent: &mut Spent<'a>,
+) -> Option<Next> {
+    let Ending { slot: current, why, replayable, reused } = ending;
+    if !replayable || spent.tried.len() >= MAX_ATTEMPTS {
+        return None;
+    }
+    spent.fresh |= reused;
+    let other = pick(route, &spent.tried);
+    let Repeat { paid, wait } =
+        spent.repeats.allow(why, limits(client), is_idempotent(&request.head.method), other.is_some())?;
+    let wait = wait.map(|nth| backoff(nth, client.worker.random() as u64));
+    if client.time_left().is_some_and(|left| left <= wait.unwrap_or_default()) {
+        spent.story.push_str("  not tried again: the time for the request would pass\n");
+        return None;
+    }
+    if paid && let Err(refused) = pay(client, route, spent) {
+        client.worker.slot().shard.retries_refused[refused as usize].add(1);
+        spent.story.push_str("  not tried again: ");
+        spent.story.push_str(refused.words());
+        spent.story.push('\n');
+        return None;
+    }
+    let slot = other.or_else(|| pick_other(route, current)).unwrap_or(current);
+    Some(Next { slot, why, wait })
+}
+
+/// All were tried. Any but the last one, then: it had longer to recover.
+fn pick_other(route: &Route, current: Slot) -> Option<Slot> {
+    let mut tried = Tried::default();
+    tried.insert(current);
+    pick(route, &tried)
+}
+
+/// Takes a repeat out of the budget: both of its bounds must allow it.
+fn pay<'a>(client: &'a Client, route: &Route, spent: &mut Spent<'a>) -> Result<(), Refused> {
+    let worker = &client.worker;
+    if spent.place.is_none() {
+        let in_flight = route.pool().backends.iter().map(|view| view.backend.in_flight()).sum::<u64>();
+        // This request is between two attempts, and in flight nowhere.
+        if !worker.shared.retries.enter(in_flight + 1, worker.shared.config.retry.percent) {
+            return Err(Refused::Active);
+        }
+        spent.place = Some(Place(&worker.shared.retries));
+    }
+    let allowed = worker.budget.borrow_mut().withdraw(worker.clock.now().as_ms());
+    if allowed { Ok(()) } else { Err(Refused::Recent) }
+}
+
+fn limits(client: &Client) -> RetryLimits {
+    let retry = &client.worker.shared.config.retry;
+    RetryLimits { max: retry.max, max_connect: retry.max_connect }
+}
+
+/// Whether the request may be sent again once it was sent, if its body is kept.
+pub(super) fn is_repeatable(client: &Client, method: &Method) -> bool {
+    client.worker.shared.config.retry.max > 0 && is_idempotent(method)
+}
+
+/// Whether a response with this status is to be thrown away for another try, if one may be made.
+pub(super) fn is_unwanted(client: &Client, status: StatusCode) -> bool {
+    client.worker.shared.config.attempts.statuses.contains(&status)
+}
+
 /// RFC 9110 §9.2.2.
-pub(super) fn is_idempotent(method: &Method) -> bool {
+fn is_idempotent(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE)
+}
+
+/// Waits before the next attempt, at least until the connection has looked after its client: whoever has gone meanwhile
+/// ends everything here, and nothing is sent on its behalf.
+///
+/// # Cancel safety
+/// Dropped, it counts a client that went away.
+pub(super) async fn pause(client: &Client, wait: Option<Duration>) {
+    let mut leaving = Leaving(Some(client));
+    client.wait_for(Waiting::Retry, wait.unwrap_or_default() + PATIENCE);
+    match wait {
+        None => tokio::task::yield_now().await,
+        Some(wait) => {
+            let mut sleep = pin!(tokio::time::sleep(wait));
+            poll_fn(|cx| match sleep.as_mut().poll(cx) {
+                Poll::Pending if !client.expired() => Poll::Pending,
+                _ => Poll::Ready(()),
+            })
+            .await;
+        }
+    }
+    leaving.0 = None;
+}
+
+/// Between two attempts there is no record that would count a client that goes away.
+struct Leaving<'a>(Option<&'a Client>);
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        if let Some(client) = self.0 {
+            client.worker.count_local(LocalReply::ClientGone);
+        }
+    }
 }

@@ -6,7 +6,7 @@ use std::task::Poll;
 use lb_core::health::{Failure, is_our_own};
 
 use super::Cause;
-use crate::conn::Client;
+use crate::conn::{Client, Overdue};
 use crate::deadline::Waiting;
 use crate::proxy_protocol::{self, Ends};
 use crate::upstream::{UpstreamConn, connect};
@@ -20,7 +20,8 @@ pub(super) fn on_behalf(client: &Client) -> Option<Ends> {
 /// Makes a connection, within the connect timeout.
 pub(super) async fn open(client: &Client, backend: &LocalBackend) -> Result<Box<UpstreamConn>, Cause> {
     let worker = &client.worker;
-    let limit = worker.shared.config.timeouts.connect;
+    let config = &worker.shared.config;
+    let limit = config.attempts.per_try.map_or(config.timeouts.connect, |limit| limit.min(config.timeouts.connect));
     let Some(address) = backend.address.get() else {
         let words = "no address".to_owned();
         return Err(Cause::Connect(Failure { code: lb_core::api::ReasonCode::NotResolved, words }));
@@ -51,6 +52,7 @@ pub(super) async fn open(client: &Client, backend: &LocalBackend) -> Result<Box<
         }
         Some(Err(error)) if is_our_own(&error) => Err(Cause::OutOfMeans(error)),
         Some(Err(error)) => Err(Cause::Connect(Failure::of_connect(&error))),
+        None if client.overdue() == Some(Overdue::Request) => Err(Cause::Overdue),
         None => Err(Cause::Connect(Failure::connect_timeout(limit))),
     }
 }

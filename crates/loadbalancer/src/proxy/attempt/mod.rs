@@ -1,15 +1,16 @@
 //! The attempt loop: pick a backend, lease a connection or make one, send, and go on to another backend when that is
 //! safe.
 //!
-//! What may be repeated is decided from facts, never from a stored flag:
+//! What may be repeated is decided from facts ([`lb_core::retry`] has the rules):
 //!
-//! * nothing was written: whatever the method, up to `retry.max_connect` further backends after a failed connect;
-//! * something was written, and the connection broke before the response head: only if the method is idempotent
-//!   (RFC 9110 §9.2.2), the body can be replayed, fewer than `retry.max` repeats were made and the budget allows it
-//!   (the first break of a kept-alive connection is not counted as one of them: it is the price of keeping it);
-//! * never after the response head, and never on a backend that was tried, except for one case: a kept-alive
-//!   connection that turns out to be closed says nothing about its backend, so when that is the only one it is tried
-//!   again on a fresh connection.
+//! * nothing was written (no connection, or not a byte was taken by it): whatever the method, up to `retry.max_connect`
+//!   times;
+//! * something was written, and then the connection broke before a byte of the response, the time for one try passed, or
+//!   the response has one of `retry.statuses`: only if the method is idempotent (RFC 9110 §9.2.2), the body was kept,
+//!   fewer than `retry.max` repeats were made and the budget allows it (the first break of a kept-alive connection is
+//!   not counted as one of them: it is the price of keeping it);
+//! * never once the client has gone or has got a byte of a response, and on a backend that was tried only when there is
+//!   no other.
 
 mod choose;
 mod connect;
@@ -28,10 +29,12 @@ use super::route::Route;
 use crate::access::Entry;
 use crate::clock::Tick;
 use crate::conn::Client;
-use crate::upstream::{Answer, ExchangeError, RequestBody};
-use choose::{Spent, next, pick};
-use once::attempt;
-use story::{give_up, nobody, note};
+use crate::upstream::{Answer, Exchange, ExchangeError, RequestBody};
+use choose::{Ending, Next, Spent, cause, is_unwanted, next, pause, pick};
+use lb_core::policy::Slot;
+use lb_core::retry::RetryCause;
+use once::{attempt, discard};
+use story::{give_up, nobody, note, note_status};
 
 /// One attempt that broke.
 struct Broken {
@@ -47,6 +50,8 @@ enum Cause {
     Connect(Failure),
     /// We have no descriptor, port or memory left to connect with.
     OutOfMeans(std::io::Error),
+    /// The time for the whole request has passed.
+    Overdue,
     Exchange(ExchangeError),
 }
 
@@ -67,24 +72,68 @@ pub(super) async fn run(
     loop {
         let Some(current) = slot else { return Err(nobody(route, spent)) };
         let backend = route.backend(current);
+        client.attempts.set(client.attempts.get() + 1);
         let mut record = Record::start(client, backend, arrived, std::mem::take(entry));
-        let broken = match attempt(client, backend, request, body, framing, spent.fresh, &mut record).await {
-            Ok((answer, exchange)) => {
-                backend.old.set(answer.old);
-                let Answer { status, headers, old } = answer;
-                return Ok(Reached { status, headers, old, exchange, record });
-            }
-            Err(broken) => broken,
-        };
-        note(client, backend, &mut record, &broken, &mut spent);
-        *entry = record.into_entry();
+        let ended = attempt(client, backend, request, body, framing, &spent, &mut record).await;
+        client.time.try_ends();
         spent.tried.insert(current);
-        slot = next(client, route, request, &broken, &mut spent, current);
-        if slot.is_none() {
-            return Err(give_up(broken.cause, spent.story, client.rejected()));
+        let following;
+        match ended {
+            Ok((answer, mut exchange)) => {
+                backend.old.set(answer.old);
+                following = after_answer(client, route, request, (current, &answer, &exchange), &mut spent);
+                if following.is_none() {
+                    exchange.outgoing.body.forget();
+                    let Answer { status, headers, old } = answer;
+                    return Ok(Reached { status, headers, old, exchange, record });
+                }
+                note_status(backend, &mut record, answer.status, &mut spent);
+                body = discard(client, backend, exchange).await;
+            }
+            Err(broken) => {
+                note(client, backend, &mut record, &broken, &mut spent);
+                following = after_break(client, route, request, (current, &broken), &mut spent);
+                if following.is_none() {
+                    return Err(give_up(broken.cause, spent.story, client.rejected()));
+                }
+                body = broken.body;
+            }
         }
-        backend.shard().retries.add(1);
-        body = broken.body;
+        *entry = record.into_entry();
+        if let Some(Next { why, wait, .. }) = following {
+            backend.shard().retries.add(1);
+            client.worker.slot().shard.retries[why as usize].add(1);
+            pause(client, wait).await;
+        }
+        slot = following.map(|next| next.slot);
         body.rewind();
     }
+}
+
+/// What follows a response head; `None` when it goes to the client.
+fn after_answer<'a>(
+    client: &'a Client,
+    route: &Route,
+    request: &Outbound<'_>,
+    (slot, answer, exchange): (Slot, &Answer, &Exchange),
+    spent: &mut Spent<'a>,
+) -> Option<Next> {
+    if !is_unwanted(client, answer.status) {
+        return None;
+    }
+    let replayable = exchange.outgoing.body.is_replayable();
+    next(client, route, request, Ending { slot, why: RetryCause::Status, replayable, reused: false }, spent)
+}
+
+/// What follows a broken attempt; `None` when nothing does.
+fn after_break<'a>(
+    client: &'a Client,
+    route: &Route,
+    request: &Outbound<'_>,
+    (slot, broken): (Slot, &Broken),
+    spent: &mut Spent<'a>,
+) -> Option<Next> {
+    let why = cause(broken)?;
+    let (replayable, reused) = (broken.body.is_replayable(), broken.reused);
+    next(client, route, request, Ending { slot, why, replayable, reused }, spent)
 }

@@ -2,18 +2,25 @@
 
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use bytes::BytesMut;
 use http::Version;
+use lb_core::policy::MAX_ATTEMPTS;
 
-use super::choose::is_idempotent;
+use super::choose::{Spent, is_repeatable};
 use super::connect::{on_behalf, open};
 use super::{Broken, Cause, Outbound, Record};
-use crate::conn::Client;
+use crate::conn::{Client, Overdue};
 use crate::deadline::Waiting;
-use crate::upstream::{Answer, Exchange, Forwarding, Framing, Outgoing, Progress, RequestBody, write_head};
+use crate::upstream::{
+    Answer, Exchange, ExchangeError, Forwarding, Framing, Outgoing, Progress, RequestBody, write_head,
+};
 use crate::worker::LocalBackend;
+
+/// Most of a discarded response's body that is read so that its connection can be used again: more costs more than a
+/// new connection.
+const MOST_DISCARDED: usize = 64 * 1024;
 
 /// One attempt at one backend, up to the response head.
 ///
@@ -23,14 +30,23 @@ pub(super) async fn attempt(
     client: &Rc<Client>,
     backend: &Rc<LocalBackend>,
     request: &Outbound<'_>,
-    body: RequestBody,
+    mut body: RequestBody,
     framing: Framing,
-    fresh: bool,
+    spent: &Spent<'_>,
     record: &mut Record,
 ) -> Result<(Answer, Exchange), Broken> {
+    if client.overdue().is_some() {
+        return Err(Broken { body, cause: Cause::Overdue, written: 0, reused: false });
+    }
+    client.try_begins();
     let config = &client.worker.shared.config;
-    let idempotent = is_idempotent(&request.head.method);
-    let cached = if fresh { None } else { backend.idle.take(!idempotent, on_behalf(client)) };
+    let repeatable = is_repeatable(client, &request.head.method) && spent.tried.len() + 1 < MAX_ATTEMPTS;
+    let cached = if spent.fresh {
+        None
+    } else {
+        // What cannot be sent twice must not meet a connection that is being closed.
+        backend.idle.take(!(repeatable && body.is_kept()), on_behalf(client))
+    };
     let mut connection = match cached {
         Some(connection) => connection,
         None => match open(client, backend).await {
@@ -43,36 +59,38 @@ pub(super) async fn attempt(
     let has_content = !matches!(framing, Framing::None | Framing::Length(0));
     let held = request.expects_continue && has_content && !backend.old.get();
     put_head(client, backend, request, (framing, held), &mut connection.unsent);
-    let outgoing = Outgoing::new(body, &request.head.headers, framing, idempotent, held);
+    if !repeatable {
+        body.keep_no_more();
+    }
+    let outgoing = Outgoing::new(body, &request.head.headers, framing, repeatable, held);
+    if has_content {
+        // The client's time to send its body is no part of the backend's to answer.
+        client.time.try_ends();
+    }
     match outgoing.held {
         true => client.wait_for(Waiting::Continue, config.timeouts.expect_continue),
         false => client.wait_for(Waiting::RequestBody, config.timeouts.body_stall),
     }
     let mut exchange = Exchange::new(connection, outgoing);
     let head = poll_fn(|cx| {
-        let mut poll = |exchange: &mut Exchange| {
-            let holds = exchange.holds_body();
-            let progress = |progress| match progress {
-                Progress::SentAll => client.wait_for(Waiting::ResponseHead, config.timeouts.response_head),
-                // The head is out; that of a held body says nothing about its 100.
-                Progress::Sent if holds && client.deadline.waiting() == Waiting::Continue => {}
-                Progress::Sent | Progress::Received => {
-                    client.wait_for(Waiting::RequestBody, config.timeouts.body_stall);
-                }
-            };
-            exchange.poll_head(cx, &request.head.method, request.upgrade, progress)
-        };
-        let head = poll(&mut exchange);
+        let head = poll_once(client, request, has_content, &mut exchange, cx);
         // Now, since a client that goes away ends this here.
         record.sent_to_backend(exchange.outgoing.body_bytes);
         match head {
-            Poll::Pending if client.expired() && exchange.holds_body() => {
-                // The backend says nothing: many never do. RFC 9110 §10.1.1 forbids to wait for ever.
-                exchange.release_body();
-                client.wait_for(Waiting::RequestBody, config.timeouts.body_stall);
-                poll(&mut exchange)
-            }
-            Poll::Pending if client.expired() => Poll::Ready(Err(exchange.stalled())),
+            Poll::Pending => match client.overdue() {
+                Some(Overdue::Request) => Poll::Ready(Err(ExchangeError::Overdue)),
+                // A part of a response is there: it must not be asked for again.
+                Some(Overdue::Try) if exchange.has_begun() => Poll::Ready(Err(ExchangeError::HeadTimeout)),
+                Some(Overdue::Try) => Poll::Ready(Err(ExchangeError::TryTimeout)),
+                None if client.expired() && exchange.holds_body() => {
+                    // The backend says nothing: many never do. RFC 9110 §10.1.1 forbids to wait for ever.
+                    exchange.release_body();
+                    client.wait_for(Waiting::RequestBody, config.timeouts.body_stall);
+                    poll_once(client, request, has_content, &mut exchange, cx)
+                }
+                None if client.expired() => Poll::Ready(Err(exchange.stalled())),
+                None => Poll::Pending,
+            },
             head => head,
         }
     });
@@ -80,9 +98,54 @@ pub(super) async fn attempt(
         Ok(head) => Ok((head, exchange)),
         Err(error) => {
             let (written, reused) = (exchange.outgoing.written, exchange.reused());
-            Err(Broken { body: exchange.outgoing.body, cause: Cause::Exchange(error), written, reused })
+            Err(Broken { body: exchange.outgoing.into_body(), cause: Cause::Exchange(error), written, reused })
         }
     }
+}
+
+/// Lets the exchange get on, and restarts the time of what it waits for.
+fn poll_once(
+    client: &Client,
+    request: &Outbound<'_>,
+    has_content: bool,
+    exchange: &mut Exchange,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Answer, ExchangeError>> {
+    let timeouts = &client.worker.shared.config.timeouts;
+    let holds = exchange.holds_body();
+    let progress = |progress| match progress {
+        Progress::SentAll => {
+            if has_content {
+                client.try_begins();
+            }
+            client.wait_for(Waiting::ResponseHead, timeouts.response_head);
+        }
+        // The head is out; that of a held body says nothing about its 100.
+        Progress::Sent if holds && client.deadline.waiting() == Waiting::Continue => {}
+        Progress::Sent | Progress::Received => client.wait_for(Waiting::RequestBody, timeouts.body_stall),
+    };
+    exchange.poll_head(cx, &request.head.method, request.upgrade, progress)
+}
+
+/// Throws a response away that another try is to replace, and returns the request's body. Its connection is kept if the
+/// rest of it is here already, and is closed otherwise: nobody waits for what nobody wants.
+pub(super) async fn discard(client: &Client, backend: &LocalBackend, mut exchange: Exchange) -> RequestBody {
+    let mut left = MOST_DISCARDED;
+    poll_fn(|cx| {
+        // The rest of a request that is not through would be taken from the client.
+        while exchange.is_sent() && !exchange.is_through() && left > 0 {
+            let Poll::Ready(Some(Ok(frame))) = exchange.poll_body(cx, |_| {}) else { break };
+            left = left.saturating_sub(frame.data_ref().map_or(0, |data| data.len().max(1)));
+        }
+        Poll::Ready(())
+    })
+    .await;
+    let (body, connection) = exchange.into_parts();
+    if let Some(connection) = connection {
+        let worker = &client.worker;
+        backend.keep(connection, worker.clock.now(), worker.shared.config.upstream.max_idle);
+    }
+    body
 }
 
 fn put_head(
@@ -116,6 +179,8 @@ fn put_head(
         upgrade: request.upgrade,
         takes_trailers: request.takes_trailers,
         max_forwards: request.max_forwards.map(|hops| hops.saturating_sub(1)),
+        // Zero would say that it is too late already.
+        time_left_ms: client.time_left().map(|left| left.as_millis().max(1) as u64),
     };
     write_head(out, request.head.method.as_str(), &request.target, &request.head.headers, &facts);
 }

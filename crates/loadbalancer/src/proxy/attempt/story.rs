@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use http::StatusCode;
 use lb_core::metrics::{FailureKind, Rejected};
 
 use super::choose::Spent;
@@ -11,7 +12,13 @@ use crate::upstream::ExchangeError;
 use crate::worker::{LiveFailure, LocalBackend};
 
 /// Counts a broken attempt, tells the control task of a failed connect, and keeps the story.
-pub(super) fn note(client: &Client, backend: &LocalBackend, record: &mut Record, broken: &Broken, spent: &mut Spent) {
+pub(super) fn note(
+    client: &Client,
+    backend: &LocalBackend,
+    record: &mut Record,
+    broken: &Broken,
+    spent: &mut Spent<'_>,
+) {
     let words = match &broken.cause {
         Cause::Connect(failure) => {
             record.failed(FailureKind::Connect);
@@ -23,6 +30,10 @@ pub(super) fn note(client: &Client, backend: &LocalBackend, record: &mut Record,
         Cause::OutOfMeans(error) => {
             record.settle();
             format!("not tried: {error}")
+        }
+        Cause::Overdue => {
+            record.settle();
+            "not tried: the time for the request has passed".to_owned()
         }
         Cause::Exchange(error) => {
             match error.failure() {
@@ -36,6 +47,12 @@ pub(super) fn note(client: &Client, backend: &LocalBackend, record: &mut Record,
     let _ = writeln!(spent.story, "  tried {}: {words}", backend.backend.spec.name);
 }
 
+/// Counts a response that is thrown away for its status.
+pub(super) fn note_status(backend: &LocalBackend, record: &mut Record, status: StatusCode, spent: &mut Spent<'_>) {
+    record.failed(FailureKind::Status);
+    let _ = writeln!(spent.story, "  tried {}: it answered {status}", backend.backend.spec.name);
+}
+
 /// The error for the last thing that broke. `rejected` is what the door has against the body.
 pub(super) fn give_up(cause: Cause, story: String, rejected: Option<Rejected>) -> ProxyError {
     match cause {
@@ -44,19 +61,20 @@ pub(super) fn give_up(cause: Cause, story: String, rejected: Option<Rejected>) -
             ProxyError::ConnectFailed { tried: story, timed_out }
         }
         Cause::OutOfMeans(_) => ProxyError::OutOfMeans(story),
+        Cause::Overdue | Cause::Exchange(ExchangeError::Overdue) => ProxyError::Overdue(story),
         Cause::Exchange(error @ ExchangeError::ClientBody(_)) if rejected.is_none() && error.client_gone() => {
             ProxyError::ClientGone
         }
         Cause::Exchange(ExchangeError::ClientBody(_)) => ProxyError::Rejected(rejected.unwrap_or(Rejected::Chunk)),
         Cause::Exchange(ExchangeError::ClientStalled) => ProxyError::Rejected(Rejected::BodyTimeout),
         Cause::Exchange(ExchangeError::Closed(_) | ExchangeError::Body(_)) => ProxyError::UpstreamClosed(story),
-        Cause::Exchange(ExchangeError::HeadTimeout) => ProxyError::HeadTimeout(story),
+        Cause::Exchange(ExchangeError::HeadTimeout | ExchangeError::TryTimeout) => ProxyError::HeadTimeout(story),
         Cause::Exchange(ExchangeError::Bad(_)) => ProxyError::BadResponse(story),
     }
 }
 
 /// Nobody may take the request: which backends there are, and why each is out.
-pub(super) fn nobody(route: &Route, spent: Spent) -> ProxyError {
+pub(super) fn nobody(route: &Route, spent: Spent<'_>) -> ProxyError {
     let pool = route.pool();
     let mut story = spent.story;
     let _ = writeln!(story, "pool {}: none of {} backends is ready", pool.name, pool.backends.len());
