@@ -9,7 +9,7 @@ async fn a_server_that_goes_leaves_and_comes_back_by_itself() {
     let (_a, first) = server("a").await;
     let port = free_port();
     let (mut dying, second) = server_on("b", port).await;
-    let balancer = Balancer::start(&[first, second], &[]).await;
+    let balancer = Balancer::start(&[first, second], &["--slow-start", "0s"]).await;
     assert_eq!(balancer.backend("b").await["state"], "ready");
     dying.kill().await;
     let row = balancer.wait_for_state("b", "down").await;

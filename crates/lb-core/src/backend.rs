@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
 
@@ -59,6 +59,10 @@ pub struct Backend {
     /// Requests that are under way. Written by all workers; relaxed, since no other memory depends on it. A padded
     /// line of its own: it is the one number of a backend that workers share.
     in_flight: CachePadded<AtomicU64>,
+    /// Errors since the last success; see [`Self::note_error`]. Written by all workers, and by the control task when
+    /// it comes into rotation; relaxed, since no other memory depends on it. On a line of its own, which all workers only
+    /// read as long as nothing fails.
+    errors_in_a_row: CachePadded<AtomicU32>,
     /// One per worker, written by that worker only.
     shards: Box<[CachePadded<BackendShard>]>,
 }
@@ -67,7 +71,7 @@ impl Backend {
     /// A backend with all numbers at zero, for `workers` workers.
     pub fn new(id: BackendId, spec: BackendSpec, workers: usize) -> Arc<Self> {
         let shards = (0..workers).map(|_| CachePadded::default()).collect();
-        Arc::new(Self { id, spec, in_flight: CachePadded::default(), shards })
+        Arc::new(Self { id, spec, in_flight: CachePadded::default(), errors_in_a_row: CachePadded::default(), shards })
     }
 
     /// Requests under way.
@@ -84,6 +88,22 @@ impl Backend {
     pub fn leave(&self) {
         let before = self.in_flight.fetch_sub(1, Ordering::Relaxed);
         debug_assert!(before > 0, "left more often than entered");
+    }
+
+    /// Counts an error that is its fault, and returns how many there are in a row, this one included.
+    ///
+    /// # Race window
+    /// Workers count together: "in a row" is in the order in which answers came to be noted. A success that another worker
+    /// notes at the same moment may fall before or behind an error; either order is one that could have been.
+    pub fn note_error(&self) -> u32 {
+        self.errors_in_a_row.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+    }
+
+    /// An answer without fault ends a row of errors. Costs a read while there is none.
+    pub fn note_success(&self) {
+        if self.errors_in_a_row.load(Ordering::Relaxed) != 0 {
+            self.errors_in_a_row.store(0, Ordering::Relaxed);
+        }
     }
 
     /// The numbers that `worker` writes.

@@ -21,8 +21,12 @@ pub mod api;
 pub mod backend;
 pub mod health;
 pub mod metrics;
+pub mod outlier;
+pub mod panic;
 pub mod policy;
 #[cfg(feature = "probe")]
 pub mod probe;
 pub mod retry;
+pub mod rotation;
+pub mod slow_start;
 pub mod snapshot;

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use crate::api::{AdminState, BackendState, Health, PoolState, ReasonCode};
 use crate::backend::Backend;
 use crate::policy::{Cursor, Policy, RoundRobin, Slot};
+use crate::{panic, slow_start};
 
 /// All pools at one moment.
 #[derive(Debug, Default)]
@@ -32,6 +33,10 @@ pub struct PoolView {
     pub backends: Box<[BackendView]>,
     /// Knows only the backends that may take requests.
     pub policy: Box<dyn Policy>,
+    /// Whether so few are ready that others take requests too; see [`panic`].
+    pub in_panic: bool,
+    /// The largest share of a backend in rotation; others' are relative to it.
+    most_tenths: u32,
 }
 
 /// A backend at one moment.
@@ -45,6 +50,10 @@ pub struct BackendView {
     pub admin: AdminState,
     /// What checks and live traffic say.
     pub health: Health,
+    /// Whether it is out for having failed requests.
+    pub ejected: bool,
+    /// Its share in tenths while it starts slowly; see [`slow_start`].
+    pub tenths: u32,
     /// Why, as one of a fixed set.
     pub reason_code: ReasonCode,
     /// Why, in words.
@@ -52,27 +61,60 @@ pub struct BackendView {
 }
 
 impl BackendView {
-    /// Admin state and health in one word.
+    /// Admin state, health and ejection in one word.
     pub fn state(&self) -> BackendState {
-        BackendState::of(self.admin, self.health)
+        BackendState::of(self.admin, self.health, self.ejected)
     }
 
-    /// Whether new requests may go to it.
+    /// Whether new requests may go to it when its pool is not in panic.
     pub fn in_rotation(&self) -> bool {
         self.state() == BackendState::Ready && self.address.is_some()
+    }
+
+    /// Whether it is used in a panic: wanted, and a connection could be made to it when that was last tried.
+    fn serves_in_panic(&self) -> bool {
+        let reachable = match self.health {
+            Health::Up => true,
+            Health::Down => panic::may_serve(self.reason_code),
+            Health::Unknown => false,
+        };
+        self.admin == AdminState::Ready && reachable && self.address.is_some()
     }
 }
 
 impl PoolView {
-    /// A pool balanced by round robin over the backends that are in rotation.
-    pub fn new(name: Arc<str>, cursor: Arc<Cursor>, backends: Box<[BackendView]>) -> Self {
-        let eligible = backends
-            .iter()
-            .enumerate()
-            .filter(|(_, view)| view.in_rotation())
-            .map(|(slot, view)| (slot as Slot, view.backend.spec.weight));
-        let policy = Box::new(RoundRobin::new(eligible));
-        Self { name, cursor, backends, policy }
+    /// A pool balanced by round robin over the backends that are in rotation, each by its share; or, below
+    /// `panic_percent` ready ones, over all that may serve.
+    pub fn new(name: Arc<str>, cursor: Arc<Cursor>, backends: Box<[BackendView]>, panic_percent: u32) -> Self {
+        let wanted = backends.iter().filter(|view| view.admin == AdminState::Ready);
+        // Whoever has not been checked yet may be ready in a moment.
+        let ready = wanted.clone().filter(|view| view.in_rotation() || view.health == Health::Unknown).count();
+        let in_panic =
+            panic::is_below(panic_percent, ready, wanted.count()) && backends.iter().any(BackendView::serves_in_panic);
+        let in_rotation = backends.iter().filter(|view| view.in_rotation());
+        let most_tenths = in_rotation.map(|view| view.tenths).max().unwrap_or_default().max(1);
+        let policy = Box::new(RoundRobin::new([]));
+        let mut pool = Self { name, cursor, backends, policy, in_panic, most_tenths };
+        let used = || pool.backends.iter().enumerate().filter(|(_, view)| pool.takes_requests(view));
+        let share = |view: &BackendView| if in_panic { slow_start::WHOLE } else { view.tenths };
+        let weights: Vec<_> = used().map(|(_, view)| (view.backend.spec.weight, share(view))).collect();
+        let slots = used().map(|(slot, _)| slot as Slot);
+        pool.policy = Box::new(RoundRobin::new(slots.zip(slow_start::scaled(&weights))));
+        pool
+    }
+
+    /// Whether new requests may go to `view`, which is one of this pool's backends.
+    pub fn takes_requests(&self, view: &BackendView) -> bool {
+        view.in_rotation() || (self.in_panic && view.serves_in_panic())
+    }
+
+    /// The part of its weight that `view`, one of this pool's backends, gets now: 0 to 1.
+    pub fn share_of(&self, view: &BackendView) -> f64 {
+        match (self.takes_requests(view), self.in_panic) {
+            (false, _) => 0.0,
+            (true, true) => 1.0,
+            (true, false) => f64::from(view.tenths) / f64::from(self.most_tenths),
+        }
     }
 
     /// How many backends are in rotation.
@@ -84,6 +126,7 @@ impl PoolView {
     pub fn state(&self) -> PoolState {
         let wanted = self.backends.iter().filter(|view| view.admin == AdminState::Ready).count();
         match self.ready() {
+            _ if self.in_panic => PoolState::Panic,
             0 => PoolState::Down,
             ready if ready < wanted => PoolState::Degraded,
             _ => PoolState::Ok,
@@ -93,6 +136,10 @@ impl PoolView {
     /// The state in words: `2 of 3 backends ready; 127.0.0.1:8082 down: connection refused`.
     pub fn reason(&self) -> String {
         let mut words = format!("{} of {} backends ready", self.ready(), self.backends.len());
+        if self.in_panic {
+            let used = self.backends.iter().filter(|view| self.takes_requests(view)).count();
+            let _ = write!(words, ", too few: in panic all {used} that take connections are used");
+        }
         let out = self.backends.iter().filter(|view| !view.in_rotation());
         // A page and a log line can take a few; a pool of a thousand must not make a paragraph.
         for (shown, view) in out.enumerate() {
@@ -126,13 +173,15 @@ mod tests {
             address: Some(SocketAddr::from(([127, 0, 0, 1], 8081))),
             admin,
             health,
+            ejected: false,
+            tenths: slow_start::WHOLE,
             reason_code: ReasonCode::ChecksPass,
             reason: "because".into(),
         }
     }
 
     fn pool(views: Vec<BackendView>) -> PoolView {
-        PoolView::new("p".into(), Arc::default(), views.into())
+        PoolView::new("p".into(), Arc::default(), views.into(), 30)
     }
 
     #[test]
@@ -151,6 +200,56 @@ mod tests {
         assert_eq!(pool.state(), PoolState::Degraded);
         let reason = pool.reason();
         assert!(reason.starts_with("1 of 5 backends ready; b0 down: because; b2 draining"), "{reason}");
+    }
+
+    fn picked(pool: &PoolView, picks: usize) -> Vec<usize> {
+        let mut counts = vec![0; pool.backends.len()];
+        for _ in 0..picks {
+            counts[usize::from(pool.policy.pick(&pool.cursor, &Tried::default()).unwrap())] += 1;
+        }
+        counts
+    }
+
+    #[test]
+    fn an_ejected_backend_is_not_picked_and_a_starting_one_by_its_share() {
+        use AdminState::Ready;
+        let ejected = BackendView { ejected: true, ..view(0, Ready, Health::Up) };
+        let starting = BackendView { tenths: 4, ..view(1, Ready, Health::Up) };
+        let pool = pool(vec![ejected, starting, view(2, Ready, Health::Up)]);
+        assert_eq!(picked(&pool, 140), [0, 40, 100]);
+        assert_eq!((pool.state(), pool.backends[0].state()), (PoolState::Degraded, BackendState::Ejected));
+    }
+
+    #[test]
+    fn in_panic_all_are_used_that_take_connections_and_that_the_operator_wants() {
+        use AdminState::{Drain, Maintenance, Ready};
+        let ejected = BackendView { ejected: true, ..view(0, Ready, Health::Up) };
+        let failing = view(1, Ready, Health::Down);
+        let refused = |id| BackendView { reason_code: ReasonCode::ConnectionRefused, ..view(id, Ready, Health::Down) };
+        let starting = BackendView { tenths: 1, ..view(2, Ready, Health::Up) };
+        let out = [view(3, Drain, Health::Up), view(4, Maintenance, Health::Up)];
+        let views: Vec<_> = [ejected, failing, starting].into_iter().chain(out).chain([refused(5)]).collect();
+        let pool = pool(views);
+        assert_eq!((pool.state(), pool.ready()), (PoolState::Panic, 1));
+        assert_eq!(picked(&pool, 30), [10, 10, 10, 0, 0, 0]);
+        assert!(pool.reason().contains("1 of 6 backends ready, too few: in panic all 3"), "{}", pool.reason());
+    }
+
+    #[test]
+    fn where_nobody_takes_connections_the_pool_is_down_and_not_in_panic() {
+        let refused = |id| BackendView {
+            reason_code: ReasonCode::ConnectionRefused,
+            ..view(id, AdminState::Ready, Health::Down)
+        };
+        let pool = pool(vec![refused(0), refused(1)]);
+        assert_eq!((pool.state(), pool.policy.pick(&pool.cursor, &Tried::default())), (PoolState::Down, None));
+    }
+
+    #[test]
+    fn what_is_not_known_yet_is_no_reason_to_panic() {
+        let unknown = |id| view(id, AdminState::Ready, Health::Unknown);
+        let pool = pool(vec![view(0, AdminState::Ready, Health::Up), unknown(1), unknown(2), unknown(3)]);
+        assert_eq!((pool.state(), picked(&pool, 4)[0]), (PoolState::Degraded, 4));
     }
 
     #[test]

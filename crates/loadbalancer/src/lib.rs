@@ -50,6 +50,9 @@ use worker::Shared;
 /// Failures of live traffic that may wait for the control task; see [`Shared`].
 const LIVE_FAILURES: usize = 256;
 
+/// Backends to be ejected that may wait for the control task: more than a burst of errors fills in the time of a turn.
+const SUSPECTS: usize = 256;
+
 /// How long the start waits at most for the first check of every backend.
 const FIRST_CHECKS: Duration = Duration::from_secs(2);
 
@@ -148,8 +151,10 @@ pub async fn run(config: Config, mut signals: Signals) -> Result<Ended, RunError
     let (drain, check_timeout) = (config.timeouts.drain, config.health.timeout);
     let (live_failures, failures) = mpsc::channel(LIVE_FAILURES);
     let most_connections = descriptors::share_out(descriptors::limit(), &config);
-    let shared = Shared::new(config, most_connections, live_failures, log);
-    let (control, mut control_task) = control::start(Arc::clone(&shared), failures, reachable(address).to_string());
+    let (suspects, suspected) = mpsc::channel(SUSPECTS);
+    let shared = Shared::new(config, most_connections, live_failures, suspects, log);
+    let shown = reachable(address).to_string();
+    let (control, mut control_task) = control::start(Arc::clone(&shared), failures, suspected, shown);
     let (phase_tx, phase) = watch::channel(Phase::Serving);
     let admin = Admin::new(Arc::clone(&shared), control.clone(), Arc::clone(&token), phase.clone());
     tokio::spawn(admin::serve(admin_listener, admin));

@@ -64,6 +64,8 @@ pub(crate) struct Shared {
     pub generation: AtomicU64,
     /// Bounded. A failure that finds it full is dropped: those before it already say the same.
     pub live_failures: mpsc::Sender<LiveFailure>,
+    /// Backends with as many errors in a row as eject. Bounded; one that finds it full is told again after as many more.
+    pub suspects: mpsc::Sender<BackendId>,
     pub workers: Box<[CachePadded<WorkerSlot>]>,
     pub tunnels: Tunnels,
     /// Repeats under way at the pool.
@@ -140,6 +142,7 @@ impl Shared {
         config: Config,
         most_connections: usize,
         live_failures: mpsc::Sender<LiveFailure>,
+        suspects: mpsc::Sender<BackendId>,
         access: Option<access::Log>,
     ) -> Arc<Self> {
         let via_text = format!("1.1 {}", config.via);
@@ -151,6 +154,7 @@ impl Shared {
             snapshot: ArcSwap::default(),
             generation: AtomicU64::new(0),
             live_failures,
+            suspects,
             admission: Admission::new(most_connections, config.admission.connections_per_client),
             workers: (0..config.workers).map(|_| CachePadded::default()).collect(),
             tunnels: Tunnels::default(),
@@ -269,9 +273,9 @@ impl Worker {
             pool.backends.iter().map(|view| match known.get(&view.backend.id) {
                 Some(local) => {
                     let moved = local.address.replace(view.address) != view.address;
-                    local.in_rotation.set(view.in_rotation());
+                    local.in_rotation.set(pool.takes_requests(view));
                     local.leave(view.admin != AdminState::Ready, calm);
-                    if moved || !view.in_rotation() {
+                    if moved || !pool.takes_requests(view) {
                         local.idle.clear();
                     }
                     Rc::clone(local)
@@ -280,7 +284,7 @@ impl Worker {
                     backend: Arc::clone(&view.backend),
                     address: Cell::new(view.address),
                     idle: ConnCache::default(),
-                    in_rotation: Cell::new(view.in_rotation()),
+                    in_rotation: Cell::new(pool.takes_requests(view)),
                     leaving: Cell::new(view.admin != AdminState::Ready),
                     tunnels: RefCell::default(),
                     old: Cell::default(),

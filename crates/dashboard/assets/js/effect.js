@@ -31,6 +31,9 @@ function returning(backend, others, all) {
   if (backend.health === 'down') {
     return [`${others} of ${all} in rotation until its checks pass`, `Its last check: ${backend.check.last_result ?? 'none yet'}`];
   }
+  if (backend.state === 'ejected') {
+    return [`${others + 1} of ${all} in rotation`, 'Its ejection ends now, whatever it was ejected for'];
+  }
   if (backend.admin === 'maintenance' || backend.health === 'unknown') {
     return ['Its first check decides', `If it passes, ${others + 1} of ${all} are in rotation`];
   }

@@ -5,6 +5,7 @@ export const BACKEND_STATES = {
   draining: { word: 'Draining', phrase: 'is draining', icon: 'drain', tone: 'info' },
   maintenance: { word: 'Maintenance', phrase: 'is in maintenance', icon: 'wrench', tone: 'info' },
   down: { word: 'Down', phrase: 'is down', icon: 'cross', tone: 'bad' },
+  ejected: { word: 'Ejected', phrase: 'is ejected for failing requests', icon: 'warning', tone: 'bad' },
   unknown: { word: 'Not checked', phrase: 'waits for its first check', icon: 'question', tone: 'warn' },
 };
 
@@ -12,6 +13,7 @@ export const POOL_STATES = {
   ok: { word: 'OK', icon: 'check', tone: 'ok' },
   degraded: { word: 'Degraded', icon: 'warning', tone: 'warn' },
   down: { word: 'Down', icon: 'cross', tone: 'bad' },
+  panic: { word: 'Panic', icon: 'warning', tone: 'bad' },
 };
 
 /** What an operator can ask for, in the order of the buttons. */
@@ -26,6 +28,8 @@ export const EVENT_KINDS = {
   operator: { word: 'Operator', icon: 'person' },
   discovery: { word: 'Discovery', icon: 'compass' },
   lifecycle: { word: 'Lifecycle', icon: 'power' },
+  ejection: { word: 'Ejection', icon: 'unplugged' },
+  panic: { word: 'Panic', icon: 'warning' },
 };
 
 /** A word that a newer load balancer may use is shown as it is. */

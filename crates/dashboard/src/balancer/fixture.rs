@@ -1,8 +1,8 @@
 //! A small status and the delta that follows it, for tests.
 
 use lb_core::api::{
-    AdminState, Backend, BackendState, Check, Connections, Delta, Event, EventKind, Health, Pool, PoolDelta, PoolState,
-    Readiness, ReasonCode, Sample, Status, Traffic,
+    AdminState, Backend, BackendState, Check, Connections, Delta, Ejection, Event, EventKind, Health, Pool, PoolDelta,
+    PoolState, Readiness, ReasonCode, Sample, Status, Traffic,
 };
 
 fn traffic(requests_per_s: f64) -> Traffic {
@@ -32,10 +32,12 @@ pub(crate) fn backend(name: &str, requests_per_s: f64) -> Backend {
         health: Health::Up,
         state: BackendState::Ready,
         in_rotation: true,
+        effective_weight: 1.0,
         reason: "checks pass".to_owned(),
         reason_code: ReasonCode::ChecksPass,
         since_unix_ms: 0,
         check: Check::default(),
+        ejection: Ejection::default(),
         traffic: traffic(requests_per_s),
         connect: None,
         recent_requests_per_s: vec![requests_per_s],

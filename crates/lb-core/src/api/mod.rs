@@ -151,6 +151,9 @@ pub enum PoolState {
     Degraded,
     /// No backend takes requests: clients get 503.
     Down,
+    /// So few are ready that all to which connections can be made take requests, also those that are ejected or whose
+    /// checks fail.
+    Panic,
 }
 
 /// One server behind the balancer.
@@ -168,14 +171,19 @@ pub struct Backend {
     pub health: Health,
     /// Both together, in one word for a person.
     pub state: BackendState,
-    /// Whether new requests may go to it. The same as `state == ready`.
+    /// Whether new requests may go to it: `state == ready`, and in a pool in panic others too.
     pub in_rotation: bool,
+    /// Its weight as it is now: less than `weight` while it starts slowly, 0 while no requests go to it.
+    #[serde(default)]
+    pub effective_weight: f64,
     /// Why it is in this state, in words.
     pub reason: String,
     /// Why, as one of a fixed set, for scripts and metric labels.
     pub reason_code: ReasonCode,
     pub since_unix_ms: u64,
     pub check: Check,
+    #[serde(default)]
+    pub ejection: Ejection,
     pub traffic: Traffic,
     /// Time to open a connection to it, over the last ten seconds; `null` when none was opened.
     pub connect: Option<Latency>,
@@ -228,7 +236,7 @@ pub enum Health {
     Down,
 }
 
-/// Admin state and health together.
+/// Admin state, health and ejection together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BackendState {
@@ -239,19 +247,23 @@ pub enum BackendState {
     Maintenance,
     /// Checks or live traffic took it out.
     Down,
+    /// It takes connections but failed requests: out for a while.
+    Ejected,
     /// Waiting for the first check or for its host name.
     Unknown,
 }
 
 impl BackendState {
     /// All of them; the label values of the state metric.
-    pub const ALL: [Self; 5] = [Self::Ready, Self::Draining, Self::Maintenance, Self::Down, Self::Unknown];
+    pub const ALL: [Self; 6] =
+        [Self::Ready, Self::Draining, Self::Maintenance, Self::Down, Self::Ejected, Self::Unknown];
 
     /// Admin state first: what the operator took out stays out however healthy it is.
-    pub const fn of(admin: AdminState, health: Health) -> Self {
+    pub const fn of(admin: AdminState, health: Health, ejected: bool) -> Self {
         match (admin, health) {
             (AdminState::Maintenance, _) => Self::Maintenance,
             (AdminState::Drain, _) => Self::Draining,
+            (AdminState::Ready, Health::Up) if ejected => Self::Ejected,
             (AdminState::Ready, Health::Up) => Self::Ready,
             (AdminState::Ready, Health::Down) => Self::Down,
             (AdminState::Ready, Health::Unknown) => Self::Unknown,
@@ -265,6 +277,7 @@ impl BackendState {
             Self::Draining => "draining",
             Self::Maintenance => "maintenance",
             Self::Down => "down",
+            Self::Ejected => "ejected",
             Self::Unknown => "unknown",
         }
     }
@@ -285,6 +298,10 @@ pub enum ReasonCode {
     Unreachable,
     /// The host name has no address.
     NotResolved,
+    /// It failed requests.
+    Ejected,
+    /// It has come back, or is new, and gets less than its share for a while.
+    SlowStart,
 }
 
 impl ReasonCode {
@@ -298,6 +315,8 @@ impl ReasonCode {
             Self::ConnectTimeout => "connect_timeout",
             Self::Unreachable => "unreachable",
             Self::NotResolved => "not_resolved",
+            Self::Ejected => "ejected",
+            Self::SlowStart => "slow_start",
         }
     }
 }
@@ -318,6 +337,28 @@ pub struct Check {
     pub next_unix_ms: Option<u64>,
     pub passed_total: u64,
     pub failed_total: u64,
+}
+
+/// The ejections of one backend.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ejection {
+    /// When the present one ends by itself; `null` when there is none.
+    pub until_unix_ms: Option<u64>,
+    /// How often lately, the present one included: each takes longer than the one before. Goes down in good times.
+    pub times: u32,
+    /// Since the start, by cause.
+    pub total: EjectionTotals,
+}
+
+/// Ejections by cause.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EjectionTotals {
+    /// Errors in a row.
+    pub consecutive_errors: u64,
+    /// Far more failures than its peers.
+    pub success_rate: u64,
+    /// Nearly everything failed.
+    pub failure_percentage: u64,
 }
 
 /// Something that happened, for the timeline.
@@ -347,6 +388,10 @@ pub enum EventKind {
     Discovery,
     /// The balancer started or is shutting down.
     Lifecycle,
+    /// A backend was ejected, or its ejection ended.
+    Ejection,
+    /// A pool's panic began or ended.
+    Panic,
 }
 
 /// The `delta` event of `GET /v1/stream`: everything that may have changed since the last tick.

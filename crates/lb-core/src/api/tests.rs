@@ -30,6 +30,7 @@ fn backend() -> Backend {
         health: Health::Down,
         state: BackendState::Down,
         in_rotation: false,
+        effective_weight: 0.0,
         reason: "connection refused".to_owned(),
         reason_code: ReasonCode::ConnectionRefused,
         since_unix_ms: 1_700_000_000_000,
@@ -42,6 +43,11 @@ fn backend() -> Backend {
             next_unix_ms: None,
             passed_total: 10,
             failed_total: 3,
+        },
+        ejection: Ejection {
+            until_unix_ms: Some(1_700_000_012_000),
+            times: 2,
+            total: EjectionTotals { consecutive_errors: 3, success_rate: 0, failure_percentage: 1 },
         },
         traffic: Traffic { error_rate: None, latency: None, ..traffic() },
         connect: None,
@@ -159,6 +165,13 @@ fn the_wire_format_is_the_golden_one() {
 }
 
 #[test]
+fn what_an_older_balancer_leaves_out_is_nothing() {
+    let mut row = serde_json::to_value(backend()).unwrap();
+    row.as_object_mut().unwrap().retain(|key, _| !["ejection", "effective_weight"].contains(&key.as_str()));
+    assert_eq!(serde_json::from_value::<Backend>(row).unwrap().ejection, Ejection::default());
+}
+
+#[test]
 fn what_is_written_can_be_read_back() {
     let all = everything();
     let status: Status = serde_json::from_value(all["status"].clone()).unwrap();
@@ -184,6 +197,8 @@ fn words_on_the_wire_and_in_metrics_are_the_same() {
         R::ConnectTimeout,
         R::Unreachable,
         R::NotResolved,
+        R::Ejected,
+        R::SlowStart,
     ] {
         assert_eq!(serde_json::json!(code), code.as_str());
     }

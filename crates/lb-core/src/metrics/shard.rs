@@ -161,6 +161,8 @@ pub struct BackendShard {
     pub responses: [Counter; 5],
     /// Attempts that broke, by [`FailureKind`].
     pub failures: [Counter; FailureKind::ALL.len()],
+    /// Of the failures, those that say nothing about it: a kept connection that it had closed meanwhile.
+    pub excused: Counter,
     /// Attempts that left it for another backend (or a fresh connection).
     pub retries: Counter,
     /// Connections opened to it.
@@ -185,6 +187,8 @@ pub struct BackendTotals {
     /// As in [`BackendShard`].
     pub failures: [u64; FailureKind::ALL.len()],
     /// As in [`BackendShard`].
+    pub excused: u64,
+    /// As in [`BackendShard`].
     pub retries: u64,
     /// As in [`BackendShard`].
     pub connections: u64,
@@ -205,6 +209,7 @@ impl BackendTotals {
     pub fn add(&mut self, shard: &BackendShard) {
         add_each(&mut self.responses, &shard.responses);
         add_each(&mut self.failures, &shard.failures);
+        self.excused += shard.excused.value();
         self.retries += shard.retries.value();
         self.connections += shard.connections.value();
         self.tunnels += shard.tunnels.value();
@@ -222,6 +227,7 @@ impl BackendTotals {
         for (sum, number) in self.failures.iter_mut().zip(other.failures) {
             *sum += number;
         }
+        self.excused += other.excused;
         self.retries += other.retries;
         self.connections += other.connections;
         self.tunnels += other.tunnels;

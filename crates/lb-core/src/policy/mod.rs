@@ -65,6 +65,11 @@ pub struct Cursor {
 }
 
 /// Chooses among a fixed set of backends.
+///
+/// A failure counts as load: a server that fails fast has little in flight and answers soon, and must not draw requests
+/// by that. Round robin looks at neither, so nothing is to be done there: its share is what its weight says until it is
+/// ejected. A policy that looks at load or time must add a penalty for each failure, as long as it takes an honest answer
+/// to come.
 pub trait Policy: Send + Sync {
     /// The slot of a backend that was not tried yet, or `None` when there is none.
     fn pick(&self, cursor: &Cursor, tried: &Tried) -> Option<Slot>;

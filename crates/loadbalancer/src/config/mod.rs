@@ -7,6 +7,7 @@ mod file;
 mod options;
 mod parse;
 mod raw;
+mod rotation;
 #[cfg(test)]
 mod tests;
 mod validate;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use lb_core::backend::BackendSpec;
 use lb_core::health::HealthPolicy;
+use lb_core::rotation::RotationPolicy;
 
 pub use attempts::AttemptConfig;
 pub use cli::command;
@@ -49,6 +51,7 @@ pub struct Config {
     pub timeouts: Timeouts,
     pub limits: Limits,
     pub health: HealthPolicy,
+    pub rotation: RotationPolicy,
     pub retry: RetryConfig,
     pub attempts: AttemptConfig,
     pub upstream: UpstreamConfig,

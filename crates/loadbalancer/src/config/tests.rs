@@ -39,7 +39,7 @@ pub(super) mod tempfile {
 
     use super::*;
 
-    pub(in super::super) struct Path(PathBuf);
+    pub(in crate::config) struct Path(PathBuf);
 
     impl Drop for Path {
         fn drop(&mut self) {

@@ -61,6 +61,7 @@ pub(super) fn validate(raw: &Raw, problems: Vec<Problem>) -> (Option<Config>, Ve
                 .value("health.jitter", |text| text.parse().ok().filter(|share| (0.0..=1.0).contains(share)))
                 .unwrap_or_default(),
         },
+        rotation: judge.rotation(),
         retry: RetryConfig {
             max: judge.count("retry.max") as u32,
             max_connect: judge.count("retry.max_connect") as u32,
@@ -205,7 +206,7 @@ impl Judge<'_> {
         self.value(name, |text| text.parse().ok()).unwrap_or(IpAddr::V6(Ipv6Addr::LOCALHOST))
     }
 
-    fn text(&mut self, name: &str, fits: impl Fn(&str) -> bool) -> String {
+    pub(super) fn text(&mut self, name: &str, fits: impl Fn(&str) -> bool) -> String {
         self.value(name, |text| fits(text).then(|| text.to_owned())).unwrap_or_default()
     }
 

@@ -8,6 +8,7 @@ use lb_core::api::{AdminState, BackendState, EVENTS_KEPT, Event, EventKind, Heal
 use lb_core::backend::{Backend, BackendId};
 use lb_core::health::{Failure, HealthPolicy, HealthState, Outcome};
 use lb_core::policy::Cursor;
+use lb_core::rotation::{Rotation, Standing};
 use lb_core::snapshot::{BackendView, PoolView, Snapshot};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -25,7 +26,9 @@ pub(super) struct Board {
     pub events: VecDeque<Event>,
     pub generation: u64,
     pub draining: bool,
-    changed: bool,
+    /// What the clock of rotations counts from.
+    pub began: Instant,
+    pub(super) changed: bool,
     next_event: u64,
 }
 
@@ -33,6 +36,10 @@ pub(super) struct BoardPool {
     pub name: Arc<str>,
     pub cursor: Arc<Cursor>,
     pub entries: Vec<Entry>,
+    pub rotation: Rotation,
+    /// As of the last snapshot, and how often it has begun.
+    pub in_panic: bool,
+    pub panics: u64,
 }
 
 /// What is believed about one backend.
@@ -41,6 +48,8 @@ pub(super) struct Entry {
     pub address: Option<SocketAddr>,
     pub admin: AdminState,
     pub health: HealthState,
+    /// Its place in the rotation.
+    pub standing: Standing,
     /// Why its health is what it is.
     pub health_code: ReasonCode,
     pub health_words: String,
@@ -64,13 +73,13 @@ pub(super) struct LastCheck {
 
 impl Entry {
     pub(super) fn state(&self) -> BackendState {
-        BackendState::of(self.admin, self.health.health())
+        BackendState::of(self.admin, self.health.health(), self.standing.is_ejected())
     }
 
     /// Why it is in this state: code and words.
     pub(super) fn reason(&self) -> (ReasonCode, String) {
         let asked = match self.admin {
-            AdminState::Ready => return (self.health_code, self.health_words.clone()),
+            AdminState::Ready => return self.reason_in_rotation(self.standing.ejections.words()),
             AdminState::Drain => "the operator asked it to drain",
             AdminState::Maintenance => "the operator put it into maintenance; it is not checked",
         };
@@ -81,6 +90,24 @@ impl Entry {
         (ReasonCode::Operator, words)
     }
 
+    /// As [`Self::reason`], with the time that is left of an ejection.
+    pub(super) fn reason_at(&self, now_ms: u64) -> (ReasonCode, String) {
+        match self.admin {
+            AdminState::Ready => self.reason_in_rotation(self.standing.ejections.words_at(now_ms)),
+            _ => self.reason(),
+        }
+    }
+
+    fn reason_in_rotation(&self, ejected: Option<String>) -> (ReasonCode, String) {
+        match (self.state(), ejected) {
+            (BackendState::Ejected, Some(words)) => (ReasonCode::Ejected, words),
+            (BackendState::Ready, _) if (1..100).contains(&self.standing.percent()) => {
+                (ReasonCode::SlowStart, format!("slow start {} %", self.standing.percent()))
+            }
+            _ => (self.health_code, self.health_words.clone()),
+        }
+    }
+
     fn view(&self) -> BackendView {
         let (reason_code, words) = self.reason();
         BackendView {
@@ -88,6 +115,8 @@ impl Entry {
             address: self.address,
             admin: self.admin,
             health: self.health.health(),
+            ejected: self.standing.is_ejected(),
+            tenths: self.standing.tenths(),
             reason_code,
             reason: words.into(),
         }
@@ -105,6 +134,7 @@ impl Board {
             address: None,
             admin: AdminState::Ready,
             health: HealthState::default(),
+            standing: Standing::default(),
             health_code: ReasonCode::NotCheckedYet,
             health_words: "not checked yet".to_owned(),
             since_unix_ms: now_ms,
@@ -115,13 +145,20 @@ impl Board {
             next: now,
             epoch: 0,
         });
-        let pool =
-            BoardPool { name: config.pool.name.as_str().into(), cursor: Arc::default(), entries: entries.collect() };
+        let pool = BoardPool {
+            name: config.pool.name.as_str().into(),
+            cursor: Arc::default(),
+            entries: entries.collect(),
+            rotation: Rotation::new(config.rotation.clone(), 0),
+            in_panic: false,
+            panics: 0,
+        };
         Self {
             pools: vec![pool],
             events: VecDeque::new(),
             generation: 0,
             draining: false,
+            began: now,
             changed: true,
             next_event: 1,
         }
@@ -142,7 +179,8 @@ impl Board {
         self.generation += 1;
         let pools = self.pools.iter().map(|pool| {
             let views = pool.entries.iter().map(Entry::view).collect();
-            PoolView::new(Arc::clone(&pool.name), Arc::clone(&pool.cursor), views)
+            let panic_percent = pool.rotation.policy().panic_percent;
+            PoolView::new(Arc::clone(&pool.name), Arc::clone(&pool.cursor), views, panic_percent)
         });
         Some(Snapshot { generation: self.generation, pools: pools.collect() })
     }
@@ -155,6 +193,23 @@ impl Board {
             }
             None => (None, None),
         };
+        self.push_event(now_ms, kind, pool, backend, message);
+    }
+
+    /// An event of a pool as a whole.
+    pub(super) fn pool_event(&mut self, now_ms: u64, kind: EventKind, pool: usize, message: String) {
+        let pool = self.pools[pool].name.to_string();
+        self.push_event(now_ms, kind, Some(pool), None, message);
+    }
+
+    fn push_event(
+        &mut self,
+        now_ms: u64,
+        kind: EventKind,
+        pool: Option<String>,
+        backend: Option<String>,
+        message: String,
+    ) {
         tracing::info!(kind = ?kind, pool, backend, "{message}");
         if self.events.len() == EVENTS_KEPT {
             self.events.pop_front();
@@ -163,7 +218,7 @@ impl Board {
         self.next_event += 1;
     }
 
-    fn find(&self, id: BackendId) -> Option<Place> {
+    pub(super) fn find(&self, id: BackendId) -> Option<Place> {
         self.pools.iter().enumerate().find_map(|(p, pool)| {
             let entry = pool.entries.iter().position(|entry| entry.backend.id == id)?;
             Some((p, entry))
@@ -264,7 +319,8 @@ impl Board {
         self.event(now_ms, EventKind::Health, Some(place), message);
     }
 
-    /// Does what the operator asks. Asking for what is already so changes nothing and is no event.
+    /// Does what the operator asks. Asking for what is already so changes nothing and is no event,
+    /// except that a backend that is to be ready is not ejected any more.
     pub(super) fn set_admin(
         &mut self,
         pool: &str,
@@ -284,6 +340,9 @@ impl Board {
         let entry = &mut entries[at];
         let before = entry.admin;
         if before == state {
+            if state == AdminState::Ready {
+                self.pardon((found, at), now_ms);
+            }
             return Ok((found, at));
         }
         entry.admin = state;

@@ -4,9 +4,10 @@
 use lb_core::api::BackendState;
 use lb_core::metrics::text::Page;
 use lb_core::metrics::{BackendTotals, FailureKind, LocalReply, Rejected, TunnelEnd, WorkerTotals};
+use lb_core::outlier::Cause;
 use lb_core::retry::{Refused, RetryCause};
 
-use super::board::{Board, Entry};
+use super::board::{Board, BoardPool, Entry};
 use super::figures::worker_totals;
 use crate::access;
 use crate::descriptors;
@@ -39,6 +40,7 @@ pub(super) fn page(shared: &Shared, board: &Board) -> String {
     requests(&mut page, &rows);
     timings(&mut page, &rows);
     health(&mut page, &rows);
+    rotation(&mut page, &rows, shared, board);
     pools(&mut page, shared);
     process(&mut page, shared, board);
     page.finish()
@@ -106,6 +108,44 @@ fn health(page: &mut Page, rows: &[Row<'_>]) {
             let reason = if is { row.entry.reason().0.as_str() } else { "" };
             let labels = [("pool", row.pool), ("backend", row.name), ("state", state.as_str()), ("reason", reason)];
             page.sample("lb_backend_state", &labels, u8::from(is));
+        }
+    }
+}
+
+/// Ejections, shares and panic.
+fn rotation(page: &mut Page, rows: &[Row<'_>], shared: &Shared, board: &Board) {
+    page.family("lb_ejections_total", "counter", "Times that a backend was ejected for failing requests, by cause.");
+    for row in rows {
+        for (cause, count) in Cause::ALL.iter().zip(row.entry.standing.ejections.totals()) {
+            let labels = [("pool", row.pool), ("backend", row.name), ("cause", cause.as_str())];
+            page.sample("lb_ejections_total", &labels, count);
+        }
+    }
+    let help = "A backend's weight as it is now: less than configured in a slow start, 0 while no requests go to it.";
+    page.family("lb_backend_effective_weight", "gauge", help);
+    for pool in &shared.snapshot.load().pools {
+        for view in &pool.backends {
+            let labels = [("pool", &*pool.name), ("backend", view.backend.spec.name.as_str())];
+            let weight = f64::from(view.backend.spec.weight) * pool.share_of(view);
+            page.sample("lb_backend_effective_weight", &labels, weight);
+        }
+    }
+    let each: [(&str, &str, &str, fn(&BoardPool) -> u64); 3] = [
+        ("lb_pool_panic", "gauge", "1 while too few backends are ready and others are used too.", |pool| {
+            u64::from(pool.in_panic)
+        }),
+        ("lb_pool_panics_total", "counter", "Times that a panic began.", |pool| pool.panics),
+        (
+            "lb_ejections_withheld_total",
+            "counter",
+            "Ejections that did not take place for the sake of the pool.",
+            |pool| pool.rotation.withheld(),
+        ),
+    ];
+    for (name, kind, help, value) in each {
+        page.family(name, kind, help);
+        for pool in &board.pools {
+            page.sample(name, &[("pool", &*pool.name)], value(pool));
         }
     }
 }

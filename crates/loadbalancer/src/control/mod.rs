@@ -3,12 +3,13 @@
 //! It promises that a change of belief (a check, a failed connect of live traffic, an operator's wish) is in the
 //! snapshot before anybody is told of it, and that readers get a picture that once was true as a whole. Checks run in
 //! tasks of their own ([`checker`]) and report here; the admin API asks here by [`Command`]. What is believed lives in
-//! [`board`], what is measured is turned into rates in [`figures`], and [`status`] puts both into wire types.
+//! [`board`], who is in rotation in [`rotation`], what is measured is turned into rates in [`figures`], and [`status`] puts both into wire types.
 
 mod board;
 mod checker;
 mod figures;
 mod metrics;
+mod rotation;
 mod status;
 
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lb_core::api::{AdminState, Backend, EventKind, Status};
+use lb_core::backend::BackendId;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
@@ -88,11 +90,12 @@ impl Control {
 pub(crate) fn start(
     shared: Arc<Shared>,
     live_failures: mpsc::Receiver<LiveFailure>,
+    suspects: mpsc::Receiver<BackendId>,
     proxy_address: String,
 ) -> (Control, JoinHandle<()>) {
     let (commands, received) = mpsc::channel(COMMANDS);
     let (started_tx, started) = watch::channel(false);
-    let task = tokio::spawn(run(shared, live_failures, received, started_tx, proxy_address));
+    let task = tokio::spawn(run(shared, live_failures, suspects, received, started_tx, proxy_address));
     (Control { commands, started }, task)
 }
 
@@ -104,6 +107,7 @@ pub(crate) fn unix_ms() -> u64 {
 async fn run(
     shared: Arc<Shared>,
     mut live_failures: mpsc::Receiver<LiveFailure>,
+    mut suspects: mpsc::Receiver<BackendId>,
     mut commands: mpsc::Receiver<Command>,
     started: watch::Sender<bool>,
     proxy_address: String,
@@ -122,6 +126,8 @@ async fn run(
                 board.take_report(&shared.config.health, report, unix_ms());
             }
             Some(failure) = live_failures.recv() => board.take_live_failure(&shared.config.health, failure, unix_ms()),
+            Some(backend) = suspects.recv() => board.take_suspect(backend, unix_ms()),
+            () = tokio::time::sleep_until(board.next_turn()) => board.take_turn(unix_ms()),
             command = commands.recv() => match command {
                 Some(command) => answer(command, &shared, &mut board, &figures, &deltas),
                 None => return,
@@ -172,7 +178,9 @@ fn answer(command: Command, shared: &Shared, board: &mut Board, figures: &Figure
 
 /// Swaps in a new snapshot if anything that a request depends on has changed.
 fn publish(shared: &Shared, board: &mut Board) {
+    board.settle(unix_ms());
     if let Some(snapshot) = board.take_snapshot() {
+        board.tell_of_panic(&snapshot, unix_ms());
         let generation = snapshot.generation;
         shared.snapshot.store(Arc::new(snapshot));
         // After the swap: whoever sees the number finds the snapshot.

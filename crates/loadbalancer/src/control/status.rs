@@ -1,10 +1,11 @@
 //! The wire types, filled in from the board and the figures.
 
-use lb_core::api::{self, BackendState, Check, Connections, Delta, PoolDelta, PoolState, Readiness, Status, Traffic};
+use lb_core::api::{self, Check, Connections, Delta, PoolDelta, PoolState, Readiness, Status, Traffic};
 use lb_core::snapshot::PoolView;
 
 use super::board::{Board, Entry, Place};
 use super::figures::{Figures, latency, worker_totals};
+use super::unix_ms;
 use crate::worker::Shared;
 
 /// Whether the balancer wants traffic: not while it shuts down, and only if some pool has a backend for it.
@@ -111,7 +112,9 @@ impl Figures {
     pub(super) fn backend(&self, shared: &Shared, board: &Board, place: Place) -> api::Backend {
         let entry = &board.pools[place.0].entries[place.1];
         let window = &self.backends[place.0][place.1];
-        let (reason_code, reason) = entry.reason();
+        let (reason_code, reason) = entry.reason_at(board.now_ms());
+        let snapshot = shared.snapshot.load();
+        let share = snapshot.pools.get(place.0).map_or(0.0, |pool| pool.share_of(&pool.backends[place.1]));
         let spec = &entry.backend.spec;
         api::Backend {
             name: spec.name.clone(),
@@ -121,11 +124,13 @@ impl Figures {
             admin: entry.admin,
             health: entry.health.health(),
             state: entry.state(),
-            in_rotation: entry.state() == BackendState::Ready,
+            in_rotation: share > 0.0,
+            effective_weight: f64::from(spec.weight) * share,
             reason,
             reason_code,
             since_unix_ms: entry.since_unix_ms,
             check: check(shared, entry),
+            ejection: entry.ejection(board.now_ms(), unix_ms()),
             traffic: self.backend_traffic(board, place),
             connect: latency(&window.rates().connect),
             recent_requests_per_s: window.recent.iter().copied().collect(),

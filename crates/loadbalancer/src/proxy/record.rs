@@ -63,6 +63,21 @@ impl Record {
         self.entry.answered(status);
         let class = usize::from(status.as_u16() / 100).clamp(1, 5) - 1;
         self.backend.shard().responses[class].add(1);
+        if self.client.worker.shared.config.rotation.outlier.errors.contains(status.as_u16()) {
+            self.hold_against();
+        } else {
+            self.backend.backend.note_success();
+        }
+    }
+
+    /// One more error in a row. The control task hears of the one that is too many, and again after as many more, in case
+    /// that the backend was needed, or the channel full.
+    fn hold_against(&self) {
+        let shared = &self.client.worker.shared;
+        let (in_a_row, most) = (self.backend.backend.note_error(), shared.config.rotation.outlier.consecutive);
+        if most > 0 && in_a_row.is_multiple_of(most) {
+            let _ = shared.suspects.try_send(self.backend.backend.id);
+        }
     }
 
     /// The attempt broke and was the backend's fault.
@@ -72,6 +87,17 @@ impl Record {
         }
         self.state = State::Settled;
         self.backend.shard().failures[kind as usize].add(1);
+        // What broke after its head was a success in the row already; the interval's tally has it.
+        if kind != FailureKind::Body {
+            self.hold_against();
+        }
+    }
+
+    /// The attempt broke because the backend had closed a kept connection meanwhile: counted, and excused.
+    pub(crate) fn lost_race(&mut self) {
+        self.state = State::Settled;
+        self.backend.shard().failures[FailureKind::Closed as usize].add(1);
+        self.backend.shard().excused.add(1);
     }
 
     /// The response is cut: the request's time has passed.

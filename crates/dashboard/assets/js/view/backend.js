@@ -31,12 +31,18 @@ function nameCell() {
     nodes: [name, address],
     update(backend) {
       setText(name, backend.name);
-      const weight = backend.weight === 1 ? '' : ` · weight ${backend.weight}`;
+      const weight = weightOf(backend);
       setText(address, backend.name === backend.address ? weight.slice(3) : backend.address + weight);
       const resolved = backend.resolved ?? 'not resolved';
       setAttribute(address, 'title', resolved === backend.address ? null : `resolved: ${resolved}`);
     },
   };
+}
+
+/** The weight where it tells something: when it is not 1, or is not what it should be for a while. */
+function weightOf({ weight, effective_weight: now, in_rotation: used }) {
+  if (used && now < weight) return ` · weight ${Number(now.toFixed(1))} of ${weight}`;
+  return weight === 1 ? '' : ` · weight ${weight}`;
 }
 
 function stateCell() {
@@ -141,7 +147,9 @@ function controlCell(onAsk) {
   let shown = null;
   const group = el('div', { class: 'segments', role: 'group' });
   const buttons = ADMIN_STATES.map(({ state, verb, icon: name, help }) => {
-    const ask = () => shown.admin !== state && onAsk(shown.pool, shown.backend, state);
+    // An ejected backend is asked to be ready once more: that ends its ejection.
+    const changes = () => shown.admin !== state || (state === 'ready' && shown.state === 'ejected');
+    const ask = () => changes() && onAsk(shown.pool, shown.backend, state);
     const button = el('button', { type: 'button', title: `${verb}: ${help}`, 'data-action': state, onclick: ask },
       icon(name), el('span', {}, verb));
     group.append(button);
@@ -151,7 +159,7 @@ function controlCell(onAsk) {
     name: 'c-control',
     nodes: [group],
     update(backend, { pool }) {
-      shown = { pool: pool.name, backend: backend.name, admin: backend.admin };
+      shown = { pool: pool.name, backend: backend.name, admin: backend.admin, state: backend.state };
       setAttribute(group, 'aria-label', `State of ${backend.name}`);
       for (const { state, button } of buttons) setAttribute(button, 'aria-pressed', String(backend.admin === state));
     },

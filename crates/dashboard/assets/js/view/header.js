@@ -43,6 +43,7 @@ export function verdictOf(status) {
   if (status.ready.draining) return { word: 'Shutting down', icon: 'power', tone: 'warn' };
   if (backends.length === 0) return { word: 'No backends', icon: 'warning', tone: 'bad' };
   if (status.pools.some((pool) => pool.state === 'down')) return { word: `Down: ${words}`, icon: 'cross', tone: 'bad' };
+  if (status.pools.some((pool) => pool.state === 'panic')) return { word: `Panic: ${words}`, icon: 'warning', tone: 'bad' };
   if (status.pools.some((pool) => pool.state === 'degraded')) {
     return { word: `Degraded: ${words}`, icon: 'warning', tone: 'warn' };
   }

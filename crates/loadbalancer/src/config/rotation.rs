@@ -1,0 +1,132 @@
+//! Who is in rotation: `outlier.*`, `panic.threshold` and `slow_start.*`. A detection that is switched off comes out as
+//! limits of 0, so that nothing behind this asks twice.
+
+use lb_core::outlier::{ErrorAnswers, FEWEST_HOSTS, OutlierPolicy};
+use lb_core::rotation::RotationPolicy;
+
+use super::parse;
+use super::validate::Judge;
+
+impl Judge<'_> {
+    pub(super) fn rotation(&mut self) -> RotationPolicy {
+        let detects = self.value("outlier.detection", parse::switch).unwrap_or(true);
+        let limit = |count: u64| if detects { count } else { 0 };
+        let outlier = OutlierPolicy {
+            consecutive: limit(self.count("outlier.consecutive")) as u32,
+            errors: match self.text("outlier.errors", |text| ["gateway", "5xx"].contains(&text)).as_str() {
+                "5xx" => ErrorAnswers::Server,
+                _ => ErrorAnswers::Gateway,
+            },
+            interval: self.duration("outlier.interval"),
+            success_rate_hosts: limit(self.count("outlier.success_rate_hosts")) as u32,
+            success_rate_requests: self.count("outlier.success_rate_requests"),
+            failure_percent: limit(self.count("outlier.failure_percent")) as u32,
+            failure_requests: self.count("outlier.failure_requests"),
+            max_ejected_percent: self.count("outlier.max_ejected") as u32,
+            base_time: self.duration("outlier.base_time"),
+            max_time: self.duration("outlier.max_time"),
+        };
+        let policy = RotationPolicy {
+            outlier,
+            panic_percent: self.count("panic.threshold") as u32,
+            slow_start: self.duration("slow_start.window"),
+        };
+        if detects {
+            self.ejections_can_happen(&policy);
+        }
+        policy
+    }
+
+    /// Settings that are fine each and make no sense together.
+    fn ejections_can_happen(&mut self, policy: &RotationPolicy) {
+        let outlier = &policy.outlier;
+        if outlier.max_ejected_percent == 0 {
+            self.against("outlier.max_ejected", "is 0 with outlier.detection on: nothing could be ejected; switch outlier.detection off, or allow 1 to 100");
+        }
+        if outlier.is_off() {
+            let words = "is on, but outlier.consecutive, outlier.success_rate_hosts and outlier.failure_percent are all 0; \
+                         give one of them a limit, or switch it off";
+            self.against("outlier.detection", words);
+        }
+        if (1..FEWEST_HOSTS).contains(&outlier.success_rate_hosts) {
+            let words = format!(
+                "is below {FEWEST_HOSTS}: among fewer backends none can stand out by 1.9 standard deviations; expected 0 (off) or at least {FEWEST_HOSTS}"
+            );
+            self.against("outlier.success_rate_hosts", &words);
+        }
+        if outlier.max_time < outlier.base_time {
+            self.against("outlier.max_time", "is shorter than outlier.base_time; expected at least as long");
+        }
+        if outlier.max_ejected_percent + policy.panic_percent > 100 {
+            let words = format!(
+                "and panic.threshold ({}) are more than 100 together: ejections would begin a panic, which takes them back; lower one of them",
+                policy.panic_percent
+            );
+            self.against("outlier.max_ejected", &words);
+        }
+    }
+
+    fn against(&mut self, key: &str, words: &str) {
+        let (_, given) = self.given(key);
+        let value = given.texts.last().map(|(text, _)| text.clone());
+        self.refuse(&given.origin, key, value, words);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::tests::{file, parse_with};
+
+    fn refusals(text: &str) -> String {
+        let (_guard, path) = file(text);
+        parse_with(&["--config", &path], &[]).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn all_of_it_is_on_by_default() {
+        let policy = parse_with(&[], &[]).unwrap().rotation;
+        assert_eq!((policy.outlier.consecutive, policy.outlier.errors), (5, ErrorAnswers::Gateway));
+        assert_eq!((policy.outlier.success_rate_hosts, policy.outlier.failure_percent), (5, 85));
+        assert_eq!((policy.outlier.max_ejected_percent, policy.panic_percent), (50, 30));
+        assert_eq!((policy.outlier.base_time, policy.slow_start), (Duration::from_secs(10), Duration::from_secs(5)));
+    }
+
+    #[test]
+    fn each_part_can_be_switched_off() {
+        let off = ["--outlier-detection", "off", "--panic-threshold", "0", "--slow-start", "0s"];
+        let policy = parse_with(&off, &[]).unwrap().rotation;
+        assert!(policy.outlier.is_off() && policy.panic_percent == 0 && policy.slow_start.is_zero());
+        // What only matters when it is on is not held against it.
+        let (_guard, path) = file("[outlier]\ndetection = false\nmax_ejected = 0\n");
+        parse_with(&["--config", &path], &[]).unwrap();
+    }
+
+    #[test]
+    fn impossible_settings_name_both_keys() {
+        for (text, words) in [
+            ("[outlier]\ninterval = \"0s\"\n", "outlier.interval: \"0s\": expected a duration"),
+            ("[outlier]\nbase_time = \"0s\"\n", "outlier.base_time: \"0s\": expected a duration"),
+            ("[outlier]\nmax_ejected = 0\n", "outlier.max_ejected: \"0\": is 0 with outlier.detection on"),
+            ("[outlier]\nmax_ejected = 101\n", "outlier.max_ejected: \"101\": expected a whole number from 0 to 100"),
+            (
+                "[outlier]\nmax_ejected = 80\n",
+                "outlier.max_ejected: \"80\": and panic.threshold (30) are more than 100",
+            ),
+            ("[outlier]\nmax_time = \"5s\"\n", "outlier.max_time: \"5s\": is shorter than outlier.base_time"),
+            ("[outlier]\nsuccess_rate_hosts = 4\n", "outlier.success_rate_hosts: \"4\": is below 5"),
+            ("[outlier]\nerrors = \"4xx\"\n", "outlier.errors: \"4xx\": expected one of gateway, 5xx"),
+            (
+                "[outlier]\nconsecutive = 0\nsuccess_rate_hosts = 0\nfailure_percent = 0\n",
+                "outlier.detection: \"true\": is on, but outlier.consecutive, outlier.success_rate_hosts and",
+            ),
+            ("[panic]\nthreshold = 101\n", "panic.threshold: \"101\": expected a whole number from 0 to 100"),
+            ("[slow_start]\nwindow = \"2h\"\n", "slow_start.window: \"2h\": expected a duration"),
+        ] {
+            let error = refusals(text);
+            assert!(error.contains(words), "{text}: {error}");
+        }
+    }
+}
