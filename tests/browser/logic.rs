@@ -60,6 +60,7 @@ const EFFECTS: &str = r"
     says(last, 'b', 'ready', 'Make ready b?', '2 of 3 in rotation');
     says([{ ...backend('a', false), health: 'down', check: { last_result: 'connection refused' } }], 'a', 'ready', 'until its checks pass', 'connection refused');
     says([backend('a', false)], 'a', 'maintenance', '503 already');
+    says([{ ...backend('a', false), admin: 'ready', state: 'ejected' }, backend('b', true)], 'a', 'ready', '2 of 2 in rotation', 'Its ejection ends now');
     return failed;";
 
 #[tokio::test]

@@ -38,7 +38,7 @@ async fn everything_under_v1_needs_the_token_and_get_changes_nothing() {
 #[tokio::test]
 async fn an_operator_takes_a_server_out_and_back() {
     let (_servers, backends) = servers().await;
-    let balancer = Balancer::start(&backends, &[]).await;
+    let balancer = Balancer::start(&backends, &["--slow-start", "0s"]).await;
     let served = async || {
         let mut names = Vec::new();
         for _ in 0..6 {

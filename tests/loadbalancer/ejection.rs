@@ -10,7 +10,7 @@ use tokio::io::AsyncWriteExt;
 use super::*;
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
-const UNAVAILABLE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 4\r\n\r\nbusy";
+pub(super) const UNAVAILABLE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 4\r\n\r\nbusy";
 const BROKEN: &[u8] = b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 3\r\n\r\nbug";
 
 /// A backend that answers `bad` while the switch is on, else 200.
@@ -186,7 +186,7 @@ async fn what_is_not_the_backends_fault_ejects_nobody() {
         let asked = silent.requests();
         e2e::eventually("the request is there", async || (silent.requests() > asked).then_some(())).await;
         // Dropped with a request under way.
-        client.set_linger(Some(std::time::Duration::ZERO)).unwrap();
+        client.set_zero_linger().unwrap();
     }
     balancer.set_state(&race.address(), "ready").await;
     let page = http::get(balancer.admin_port(), "/metrics").await.text();

@@ -70,8 +70,7 @@ fn most_of_a_pool_stays() {
 
 #[test]
 fn a_tally_holds_against_a_backend_what_it_did() {
-    let mut totals = BackendTotals::default();
-    totals.responses = [1, 90, 0, 4, 5];
+    let mut totals = BackendTotals { responses: [1, 90, 0, 4, 5], ..BackendTotals::default() };
     totals.failures[FailureKind::Connect as usize] = 2;
     totals.failures[FailureKind::Body as usize] = 1;
     totals.failures[FailureKind::Closed as usize] = 7;

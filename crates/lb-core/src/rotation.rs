@@ -200,7 +200,7 @@ impl Rotation {
     }
 
     /// Others have gone: the bounds of [`most_ejected`], and that somebody is in rotation, hold all the same.
-    fn keep_enough<M: Member>(&mut self, members: &mut [M], news: &mut Vec<News>) {
+    fn keep_enough<M: Member>(&self, members: &mut [M], news: &mut Vec<News>) {
         loop {
             let count = census(members);
             let most = most_ejected(self.policy.outlier.max_ejected_percent, count.wanted);

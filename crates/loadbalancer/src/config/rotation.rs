@@ -5,6 +5,7 @@ use lb_core::outlier::{ErrorAnswers, FEWEST_HOSTS, OutlierPolicy};
 use lb_core::rotation::RotationPolicy;
 
 use super::parse;
+use super::raw::Origin;
 use super::validate::Judge;
 
 impl Judge<'_> {
@@ -26,11 +27,19 @@ impl Judge<'_> {
             base_time: self.duration("outlier.base_time"),
             max_time: self.duration("outlier.max_time"),
         };
-        let policy = RotationPolicy {
+        let mut policy = RotationPolicy {
             outlier,
             panic_percent: self.count("panic.threshold") as u32,
             slow_start: self.duration("slow_start.window"),
         };
+        // Whoever sets one of the two alone does not mean the other's default to contradict it.
+        if !self.is_given("outlier.max_ejected") {
+            let most = 100_u32.saturating_sub(policy.panic_percent).max(1);
+            policy.outlier.max_ejected_percent = policy.outlier.max_ejected_percent.min(most);
+        } else if !self.is_given("panic.threshold") {
+            let most = 100_u32.saturating_sub(policy.outlier.max_ejected_percent);
+            policy.panic_percent = policy.panic_percent.min(most);
+        }
         if detects {
             self.ejections_can_happen(&policy);
         }
@@ -57,13 +66,18 @@ impl Judge<'_> {
         if outlier.max_time < outlier.base_time {
             self.against("outlier.max_time", "is shorter than outlier.base_time; expected at least as long");
         }
-        if outlier.max_ejected_percent + policy.panic_percent > 100 {
+        let both = self.is_given("outlier.max_ejected") && self.is_given("panic.threshold");
+        if both && outlier.max_ejected_percent + policy.panic_percent > 100 {
             let words = format!(
                 "and panic.threshold ({}) are more than 100 together: ejections would begin a panic, which takes them back; lower one of them",
                 policy.panic_percent
             );
             self.against("outlier.max_ejected", &words);
         }
+    }
+
+    fn is_given(&self, key: &str) -> bool {
+        !matches!(self.given(key).1.origin, Origin::Default)
     }
 
     fn against(&mut self, key: &str, words: &str) {
@@ -105,6 +119,15 @@ mod tests {
     }
 
     #[test]
+    fn a_default_gives_way_to_what_is_given() {
+        let policy = parse_with(&["--panic-threshold", "60"], &[]).unwrap().rotation;
+        assert_eq!((policy.panic_percent, policy.outlier.max_ejected_percent), (60, 40));
+        let (_guard, path) = file("[outlier]\nmax_ejected = 90\n");
+        let policy = parse_with(&["--config", &path], &[]).unwrap().rotation;
+        assert_eq!((policy.panic_percent, policy.outlier.max_ejected_percent), (10, 90));
+    }
+
+    #[test]
     fn impossible_settings_name_both_keys() {
         for (text, words) in [
             ("[outlier]\ninterval = \"0s\"\n", "outlier.interval: \"0s\": expected a duration"),
@@ -112,7 +135,7 @@ mod tests {
             ("[outlier]\nmax_ejected = 0\n", "outlier.max_ejected: \"0\": is 0 with outlier.detection on"),
             ("[outlier]\nmax_ejected = 101\n", "outlier.max_ejected: \"101\": expected a whole number from 0 to 100"),
             (
-                "[outlier]\nmax_ejected = 80\n",
+                "[outlier]\nmax_ejected = 80\n[panic]\nthreshold = 30\n",
                 "outlier.max_ejected: \"80\": and panic.threshold (30) are more than 100",
             ),
             ("[outlier]\nmax_time = \"5s\"\n", "outlier.max_time: \"5s\": is shorter than outlier.base_time"),

@@ -28,6 +28,9 @@ struct Row<'a> {
 /// A family with one sample per backend: name, kind, help, value.
 type Simple<'a> = (&'a str, &'a str, &'a str, fn(&Row<'_>) -> u64);
 
+/// The same with one sample per pool.
+type OfPool<'a> = (&'a str, &'a str, &'a str, fn(&BoardPool) -> u64);
+
 /// The whole page.
 pub(super) fn page(shared: &Shared, board: &Board) -> String {
     let rows: Vec<Row<'_>> = board
@@ -130,7 +133,7 @@ fn rotation(page: &mut Page, rows: &[Row<'_>], shared: &Shared, board: &Board) {
             page.sample("lb_backend_effective_weight", &labels, weight);
         }
     }
-    let each: [(&str, &str, &str, fn(&BoardPool) -> u64); 3] = [
+    let each: [OfPool<'_>; 3] = [
         ("lb_pool_panic", "gauge", "1 while too few backends are ready and others are used too.", |pool| {
             u64::from(pool.in_panic)
         }),
