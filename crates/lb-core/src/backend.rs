@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
 
+use crate::api::InFlight;
+use crate::metrics::under_way::by_kind;
 use crate::metrics::{BackendShard, BackendTotals};
 
 /// Host name or address, and port, as the operator wrote it.
@@ -77,6 +79,11 @@ impl Backend {
     /// Requests under way.
     pub fn in_flight(&self) -> u64 {
         self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// The same by kind, which is of each worker's last look.
+    pub fn in_flight_by_kind(&self) -> InFlight {
+        by_kind(self.in_flight(), self.shards.iter().map(|shard| &shard.under_way))
     }
 
     /// Counts one request in; pair it with [`Self::leave`].

@@ -1,6 +1,7 @@
 //! When a backend counts as up or down: rise, fall, and how soon to look again. No I/O and no clock: results and
 //! randomness come in, a verdict and a delay come out.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::api::{Health, ReasonCode};
@@ -12,7 +13,9 @@ pub struct HealthPolicy {
     pub interval: Duration,
     /// Between checks while results disagree with the state, so that a change is decided soon.
     pub fast_interval: Duration,
-    /// A check that takes longer has failed.
+    /// Between checks of a backend that is down for good.
+    pub down_interval: Duration,
+    /// A check that takes longer has failed; look-up, connection, request and answer together.
     pub timeout: Duration,
     /// How many passes in a row bring a backend up.
     pub rise: u32,
@@ -26,15 +29,34 @@ pub struct HealthPolicy {
 /// One result, of a check or of live traffic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// A connection was made in this time.
-    Passed(Duration),
+    /// It answered as expected.
+    Passed(Pass),
     /// It was not, and the backend (or the way to it) is why.
     Failed(Failure),
     /// It could not even be tried: we have no descriptor, port or memory left. Says nothing about the backend.
     NotTried(String),
 }
 
-/// Why a connection could not be made.
+/// How a check passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pass {
+    /// From the start of the connection to the end of the answer.
+    pub took: Duration,
+    /// Of the answer; `None` where a connection is all that is asked for.
+    pub status: Option<u16>,
+}
+
+impl fmt::Display for Pass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ms = self.took.as_secs_f64() * 1000.0;
+        match self.status {
+            None => write!(f, "connected in {ms:.1} ms"),
+            Some(status) => write!(f, "status {status} in {ms:.1} ms"),
+        }
+    }
+}
+
+/// Why a check failed, or a connection of live traffic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// As one of a fixed set.
@@ -79,6 +101,8 @@ pub struct HealthState {
     streak: u32,
     last_passed: Option<bool>,
     was_up: bool,
+    /// There was one result only.
+    is_new: bool,
 }
 
 impl HealthState {
@@ -94,6 +118,7 @@ impl HealthState {
 
     /// Takes in one result and returns the new verdict if it changed. The first result decides at once.
     pub fn record(&mut self, policy: &HealthPolicy, passed: bool) -> Option<Health> {
+        self.is_new = self.last_passed.is_none();
         self.streak = if self.last_passed == Some(passed) { self.streak.saturating_add(1) } else { 1 };
         self.last_passed = Some(passed);
         let verdict = match (self.health, passed) {
@@ -136,19 +161,32 @@ impl HealthState {
     }
 
     /// How long to wait before the next check. `random` is uniform in 0..1.
+    ///
+    /// All backends are checked at the start at once, since their first results are waited for; their second checks
+    /// are spread over a whole interval, so that a thousand of them do not march in step from then on.
     pub fn next_delay(&self, policy: &HealthPolicy, random: f64) -> Duration {
-        let base = if self.is_changing() { policy.fast_interval } else { policy.interval };
+        let base = match self.health {
+            _ if self.is_changing() => policy.fast_interval,
+            Health::Down => policy.down_interval,
+            Health::Up | Health::Unknown => policy.interval,
+        };
+        if self.is_new {
+            return base.mul_f64(random);
+        }
         base.mul_f64(1.0 + policy.jitter * (2.0 * random - 1.0))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const POLICY: HealthPolicy = HealthPolicy {
         interval: Duration::from_secs(5),
         fast_interval: Duration::from_secs(1),
+        down_interval: Duration::from_secs(3),
         timeout: Duration::from_secs(2),
         rise: 2,
         fall: 3,
@@ -183,13 +221,14 @@ mod tests {
     fn checks_are_fast_only_while_the_state_is_changing() {
         let mut state = HealthState::default();
         state.record(&POLICY, true);
+        state.record(&POLICY, true);
         assert_eq!(state.next_delay(&POLICY, 0.5), POLICY.interval);
         state.record(&POLICY, false);
         assert_eq!(state.next_delay(&POLICY, 0.5), POLICY.fast_interval);
         state.record(&POLICY, false);
         state.record(&POLICY, false);
         assert_eq!(state.health(), Health::Down);
-        assert_eq!(state.next_delay(&POLICY, 0.5), POLICY.interval);
+        assert_eq!(state.next_delay(&POLICY, 0.5), POLICY.down_interval);
         state.record(&POLICY, true);
         assert_eq!(state.next_delay(&POLICY, 0.5), POLICY.fast_interval);
     }
@@ -197,6 +236,7 @@ mod tests {
     #[test]
     fn a_backend_that_was_never_up_is_looked_for_often() {
         let mut state = HealthState::default();
+        state.record(&POLICY, false);
         for _ in 0..10 {
             state.record(&POLICY, false);
             assert_eq!(state.next_delay(&POLICY, 0.5), POLICY.fast_interval);
@@ -214,8 +254,32 @@ mod tests {
 
     #[test]
     fn jitter_stays_within_its_share() {
-        let state = HealthState::default();
+        let mut state = HealthState::default();
+        state.record(&POLICY, true);
+        state.record(&POLICY, true);
         assert_eq!(state.next_delay(&POLICY, 0.0), Duration::from_millis(4500));
         assert!(state.next_delay(&POLICY, 0.999_999) < Duration::from_millis(5500));
+    }
+
+    proptest! {
+        #[test]
+        fn second_checks_are_spread_and_later_ones_keep_their_interval(
+            results in proptest::collection::vec(any::<bool>(), 1..40),
+            random in 0.0..1.0_f64,
+        ) {
+            let mut state = HealthState::default();
+            for (at, passed) in results.iter().enumerate() {
+                state.record(&POLICY, *passed);
+                let delay = state.next_delay(&POLICY, random);
+                let bases = [POLICY.interval, POLICY.fast_interval, POLICY.down_interval];
+                if at == 0 {
+                    prop_assert!(bases.iter().any(|base| delay == base.mul_f64(random)));
+                } else {
+                    let near = |base: &Duration| (delay.as_secs_f64() / base.as_secs_f64() - 1.0).abs() <= POLICY.jitter + 1e-6;
+                    prop_assert!(bases.iter().any(near), "{delay:?} after {at}");
+                    prop_assert_eq!(near(&POLICY.fast_interval), state.is_changing());
+                }
+            }
+        }
     }
 }

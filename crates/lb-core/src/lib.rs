@@ -19,6 +19,7 @@
 
 pub mod api;
 pub mod backend;
+pub mod check;
 pub mod health;
 pub mod metrics;
 pub mod outlier;

@@ -15,6 +15,7 @@ use crate::retry::{RetryBudget, RetryPolicy};
 use crate::snapshot::{BackendView, PoolView};
 
 const HEALTH: HealthPolicy = HealthPolicy {
+    down_interval: Duration::from_secs(1),
     interval: Duration::from_secs(5),
     fast_interval: Duration::from_secs(1),
     timeout: Duration::from_secs(2),
@@ -197,6 +198,7 @@ impl World {
             }
         }
         let view = |row: &Row| BackendView {
+            cut: false,
             backend: Arc::clone(&row.backend),
             address: Some(SocketAddr::from(([127, 0, 0, 1], 80))),
             admin: row.admin,

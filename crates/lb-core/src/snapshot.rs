@@ -58,6 +58,8 @@ pub struct BackendView {
     pub reason_code: ReasonCode,
     /// Why, in words.
     pub reason: Arc<str>,
+    /// What is still under way at it is to be closed: its drain's deadline has come.
+    pub cut: bool,
 }
 
 impl BackendView {
@@ -177,6 +179,7 @@ mod tests {
             tenths: slow_start::WHOLE,
             reason_code: ReasonCode::ChecksPass,
             reason: "because".into(),
+            cut: false,
         }
     }
 

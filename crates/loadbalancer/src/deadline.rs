@@ -12,6 +12,9 @@ use std::rc::{Rc, Weak};
 use std::task::Waker;
 use std::time::Duration;
 
+use lb_core::backend::BackendId;
+use lb_core::metrics::{Kind, STREAM_AFTER};
+
 use crate::clock::{Clock, Tick};
 
 /// How late a deadline may be noticed.
@@ -54,7 +57,20 @@ pub(crate) struct Deadline {
     rests: Cell<u8>,
     /// Whether a sweep has found it.
     long: Cell<bool>,
+    /// What is under way on it at a backend.
+    work: Cell<Option<Work>>,
+    /// That must end: the backend's drain is past its deadline.
+    cut: Cell<bool>,
     waker: RefCell<Waker>,
+}
+
+/// What a connection has under way at a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Work {
+    pub backend: BackendId,
+    /// When the request arrived.
+    since: Tick,
+    event_stream: bool,
 }
 
 /// Sweeps after which a connection is at rest: a second. A client that is busy pauses for less, and it costs some
@@ -110,6 +126,50 @@ impl Deadline {
         self.expired.get()
     }
 
+    /// A request that arrived at `since` goes to a backend. Written by its record, as the end of it is.
+    pub(crate) fn begin_work(&self, backend: BackendId, since: Tick) {
+        self.work.set(Some(Work { backend, since, event_stream: false }));
+        self.cut.set(false);
+    }
+
+    /// Its response is one that may go on for ever.
+    pub(crate) fn is_event_stream(&self) {
+        self.work.set(self.work.get().map(|work| Work { event_stream: true, ..work }));
+    }
+
+    pub(crate) fn end_work(&self) {
+        self.work.set(None);
+        self.cut.set(false);
+    }
+
+    /// What is under way on it: where, of which kind, and for how long.
+    pub(crate) fn under_way(&self, now: Tick) -> Option<(BackendId, Kind, Duration)> {
+        let work = self.work.get()?;
+        let age = now.since(work.since);
+        let kind = match self.waiting.get() {
+            Waiting::Tunnel => Kind::Tunnel,
+            _ if work.event_stream => Kind::Stream,
+            Waiting::ResponseBody if age >= STREAM_AFTER => Kind::Stream,
+            _ => Kind::Request,
+        };
+        Some((work.backend, kind, age))
+    }
+
+    /// What is under way must end now. Says whether that is news. A connection to a backend that is still being made is
+    /// left alone: it is over soon, and then it is looked at again.
+    pub(crate) fn cut(&self) -> bool {
+        if self.waiting.get() == Waiting::Connect || self.cut.replace(true) {
+            return false;
+        }
+        self.waker.borrow().wake_by_ref();
+        true
+    }
+
+    /// Whether what is under way must end now.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.cut.get()
+    }
+
     /// A tunnel's backend is to be free of it soon.
     pub(crate) fn hurry(&self) {
         self.hurried.set(true);
@@ -158,10 +218,19 @@ impl Sweep {
             hurried: Cell::new(false),
             rests: Cell::new(0),
             long: Cell::new(false),
+            work: Cell::new(None),
+            cut: Cell::new(false),
             waker: RefCell::new(Waker::noop().clone()),
         });
         self.entries.borrow_mut().push(Rc::downgrade(&deadline));
         deadline
+    }
+
+    /// Shows all that are open.
+    pub(crate) fn each(&self, mut look: impl FnMut(&Deadline)) {
+        for deadline in self.entries.borrow().iter().filter_map(Weak::upgrade) {
+            look(&deadline);
+        }
     }
 
     /// Marks and wakes what has expired. When the worker drains, those that wait for a request without a byte of it

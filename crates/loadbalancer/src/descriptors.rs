@@ -37,7 +37,10 @@ pub(crate) fn limit() -> u64 {
 
 /// How many client connections may be open at a time with `limit` descriptors; says in the log how it came about.
 pub(crate) fn share_out(limit: u64, config: &Config) -> usize {
-    let carried = carried(limit, config.workers, config.pool.backends.len());
+    let backends = config.pool.backends.len();
+    // A connection that is kept for the next check is held between them, too.
+    let checks = if config.checks.reuse { backends } else { backends.min(config.checks.concurrency) };
+    let carried = carried(limit, config.workers, checks);
     let connections = match config.admission.connections {
         Some(asked) if asked > carried => {
             tracing::warn!(
@@ -55,10 +58,9 @@ pub(crate) fn share_out(limit: u64, config: &Config) -> usize {
 
 /// Half of what is left after the reserve. Under a limit so small that the reserve would take nearly all, half goes to
 /// it: both sides then work, in small.
-fn carried(limit: u64, workers: usize, backends: usize) -> usize {
+fn carried(limit: u64, workers: usize, checks: usize) -> usize {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    // Each backend is checked by one connection at a time.
-    let reserve = OWN + PER_WORKER * workers + admin::MOST_DESCRIPTORS + backends;
+    let reserve = OWN + PER_WORKER * workers + admin::MOST_DESCRIPTORS + checks;
     ((limit - reserve.min(limit / 2)) / 2).max(1)
 }
 
@@ -80,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn more_backends_leave_less_for_clients() {
+    fn more_checks_leave_less_for_clients() {
         assert!(carried(4096, 2, 1024) < carried(4096, 2, 3));
     }
 }

@@ -18,6 +18,7 @@ mod control;
 mod deadline;
 pub mod descriptors;
 mod door;
+mod in_flight;
 mod listen;
 pub mod logging;
 mod notify;

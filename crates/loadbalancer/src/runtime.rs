@@ -150,7 +150,7 @@ async fn sweep(worker: Rc<Worker>) {
             tokio::time::sleep(SWEEP_INTERVAL).await;
         } else {
             // Nobody has a deadline: only idle connections to backends and the sign of life are left to see to.
-            let _ = tokio::time::timeout(QUIET_SWEEP_INTERVAL, worker.busy.notified()).await;
+            let _ = tokio::time::timeout(QUIET_SWEEP_INTERVAL, worker.slot().busy.notified()).await;
         }
     }
 }

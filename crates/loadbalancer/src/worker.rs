@@ -14,7 +14,7 @@ use http::HeaderValue;
 use lb_core::api::AdminState;
 use lb_core::backend::{Backend, BackendId};
 use lb_core::health::Failure;
-use lb_core::metrics::{BackendShard, LocalReply, Rejected, WorkerShard};
+use lb_core::metrics::{BackendShard, LocalReply, Look, Rejected, WorkerShard};
 use lb_core::retry::{ActiveRetries, RetryBudget, RetryPolicy};
 use lb_core::snapshot::Snapshot;
 use tokio::sync::{Notify, mpsc};
@@ -89,6 +89,11 @@ pub(crate) struct WorkerSlot {
     pub connections: AtomicUsize,
     /// Counts sweeps; the watchdog looks whether it moves.
     pub heartbeat: AtomicU64,
+    /// The newest snapshot that it has taken over. Written by itself (release), read by the control task (acquire):
+    /// whoever sees it sees every request counted in that was picked from an older one.
+    pub generation: AtomicU64,
+    /// A connection has come, or a snapshot that somebody waits for: there is something to look at again.
+    pub busy: Notify,
 }
 
 /// A worker's own state. No other thread sees it, so cells suffice. No borrow is held across an `.await`.
@@ -100,14 +105,14 @@ pub(crate) struct Worker {
     pub rest: Rest,
     pub budget: RefCell<RetryBudget>,
     pub draining: Cell<bool>,
-    /// A connection has come: deadlines must be looked at again.
-    pub busy: Notify,
     /// Its lines of the access log; `None` when that is off.
     pub access: Option<access::Lines>,
     /// Where small responses are put together; its size stays small because theirs is.
     pub scratch: RefCell<Vec<u8>>,
     /// What tunnels carry from one socket to the other, a piece at a time.
     pub piece: RefCell<Box<[u8]>>,
+    /// When it last looked what is under way.
+    pub looked: Cell<Tick>,
     /// For so many sweeps memory that was freed is offered back to the system.
     tidying: Cell<u32>,
     rng: RefCell<fastrand::Rng>,
@@ -119,6 +124,8 @@ pub(crate) struct View {
     pub snapshot: Arc<Snapshot>,
     /// In the order of the snapshot's pools and backends.
     pub pools: Vec<Vec<Rc<LocalBackend>>>,
+    /// Whether some backend is on its way out.
+    pub leaving: bool,
 }
 
 /// What one worker keeps for one backend, across snapshots.
@@ -127,6 +134,10 @@ pub(crate) struct LocalBackend {
     pub address: Cell<Option<SocketAddr>>,
     pub idle: ConnCache,
     in_rotation: Cell<bool>,
+    /// What is under way at it is to be closed.
+    pub cut: Cell<bool>,
+    /// The count of a look at what is under way.
+    pub look: Cell<Look>,
     /// An operator wants it free of requests: its tunnels end at their next quiet moment.
     leaving: Cell<bool>,
     /// Of tunnels to it; entries of ended ones go when another opens.
@@ -200,6 +211,11 @@ impl LocalBackend {
         }
     }
 
+    /// Whether an operator wants it free of requests, as of the newest snapshot that was taken over.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.get()
+    }
+
     /// Keeps a connection whose exchange is through, unless the backend has moved or left rotation meanwhile.
     pub(crate) fn keep(&self, connection: Box<UpstreamConn>, now: Tick, most: usize) {
         if self.in_rotation.get() && self.address.get() == Some(connection.address) {
@@ -216,7 +232,7 @@ impl Worker {
         let reserve = (retry.reserve / shared.config.workers as u32).max(retry.reserve.min(10));
         let policy = RetryPolicy { percent: retry.percent, reserve };
         let budget = RetryBudget::new(policy, clock.read().as_ms());
-        let view = Rc::new(View { snapshot: Arc::default(), pools: Vec::new() });
+        let view = Rc::new(View { snapshot: Arc::default(), pools: Vec::new(), leaving: false });
         let access = shared.access.clone().map(|log| access::Lines::new(log, clock.now()));
         Rc::new(Self {
             id,
@@ -225,10 +241,10 @@ impl Worker {
             rest: Rest::default(),
             budget: RefCell::new(budget),
             draining: Cell::new(false),
-            busy: Notify::new(),
             access,
             scratch: RefCell::default(),
             piece: RefCell::new(vec![0; PIECE].into()),
+            looked: Cell::default(),
             tidying: Cell::default(),
             rng: RefCell::new(fastrand::Rng::new()),
             view: RefCell::new(view),
@@ -274,6 +290,7 @@ impl Worker {
                 Some(local) => {
                     let moved = local.address.replace(view.address) != view.address;
                     local.in_rotation.set(pool.takes_requests(view));
+                    local.cut.set(view.cut);
                     local.leave(view.admin != AdminState::Ready, calm);
                     if moved || !pool.takes_requests(view) {
                         local.idle.clear();
@@ -285,6 +302,8 @@ impl Worker {
                     address: Cell::new(view.address),
                     idle: ConnCache::default(),
                     in_rotation: Cell::new(pool.takes_requests(view)),
+                    cut: Cell::new(view.cut),
+                    look: Cell::default(),
                     leaving: Cell::new(view.admin != AdminState::Ready),
                     tunnels: RefCell::default(),
                     old: Cell::default(),
@@ -295,7 +314,10 @@ impl Worker {
         let pools = pools.map(Iterator::collect).collect();
         drop(known);
         drop(former);
-        self.view.replace(Rc::new(View { snapshot, pools }));
+        let leaving = snapshot.pools.iter().flat_map(|pool| &pool.backends).any(|view| view.admin != AdminState::Ready);
+        let generation = snapshot.generation;
+        self.view.replace(Rc::new(View { snapshot, pools, leaving }));
+        self.slot().generation.store(generation, Ordering::Release);
     }
 
     /// A connection has gone to sleep, and given memory back.
@@ -329,6 +351,7 @@ impl Worker {
             local.idle.purge(now, self.shared.config.upstream.idle_timeout);
         }
         self.budget.borrow_mut().pass(now.as_ms());
+        self.look_at_work(&view, now);
         if let Some(lines) = &self.access {
             lines.sweep(now);
         }

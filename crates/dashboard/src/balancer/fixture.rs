@@ -1,8 +1,8 @@
 //! A small status and the delta that follows it, for tests.
 
 use lb_core::api::{
-    AdminState, Backend, BackendState, Check, Connections, Delta, Ejection, Event, EventKind, Health, Pool, PoolDelta,
-    PoolState, Readiness, ReasonCode, Sample, Status, Traffic,
+    AdminState, Backend, BackendState, Check, Connections, Delta, Ejection, Event, EventKind, Health, InFlight, Pool,
+    PoolDelta, PoolState, Readiness, ReasonCode, Sample, Status, Traffic,
 };
 
 fn traffic(requests_per_s: f64) -> Traffic {
@@ -39,6 +39,8 @@ pub(crate) fn backend(name: &str, requests_per_s: f64) -> Backend {
         check: Check::default(),
         ejection: Ejection::default(),
         traffic: traffic(requests_per_s),
+        in_flight: InFlight::default(),
+        drain: None,
         connect: None,
         recent_requests_per_s: vec![requests_per_s],
     }

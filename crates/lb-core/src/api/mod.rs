@@ -1,5 +1,5 @@
-//! Wire types of the admin API: what `GET /v1/status`, `GET /v1/stream`, `GET /v1/tunnels` and `PUT /v1/…/state`
-//! carry.
+//! Wire types of the admin API: what `GET /v1/status`, `GET /v1/stream`, `GET /v1/tunnels`, `GET /v1/…/checks`,
+//! `GET /v1/…/drain` and `PUT /v1/…/state` carry.
 //!
 //! The load balancer writes them, the dashboard and scripts read them. Names are part of the contract: a field is
 //! added, never renamed, and a golden file pins the shape. Times are unix milliseconds, durations say their unit in
@@ -7,6 +7,8 @@
 //!
 //! What does not live here: how the numbers come about (`metrics`), and who may ask (the load balancer's `admin`).
 
+mod checks;
+mod drain;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -14,6 +16,8 @@ mod tunnels;
 
 use serde::{Deserialize, Serialize};
 
+pub use checks::{CheckResult, CheckSource, Checks, RESULTS_KEPT};
+pub use drain::{AtDeadline, Drain, DrainReport, InFlight};
 pub use token::{TOKEN_FILE_MODE, runtime_dir, token_file_name};
 pub use tunnels::{TUNNELS_LISTED, Tunnel, Tunnels};
 
@@ -185,6 +189,10 @@ pub struct Backend {
     #[serde(default)]
     pub ejection: Ejection,
     pub traffic: Traffic,
+    /// What `traffic.in_flight` is made of.
+    pub in_flight: InFlight,
+    /// How far it is on its way out; `null` while it is wanted.
+    pub drain: Option<Drain>,
     /// Time to open a connection to it, over the last ten seconds; `null` when none was opened.
     pub connect: Option<Latency>,
     /// Requests per second, one number a second, oldest first, at most [`RECENT_KEPT`].
@@ -302,9 +310,41 @@ pub enum ReasonCode {
     Ejected,
     /// It has come back, or is new, and gets less than its share for a while.
     SlowStart,
+    /// A check had no whole answer in its time.
+    ResponseTimeout,
+    /// The connection was reset inside a check.
+    Reset,
+    /// The connection was closed before the end of a check's answer.
+    Closed,
+    /// A check's answer was not HTTP.
+    BadResponse,
+    /// A check's answer was TLS.
+    TlsResponse,
+    /// A check's answer did not come to an end.
+    TooLong,
+    /// A check's answer had an unexpected status.
+    WrongStatus,
+    /// A check's answer had not the expected text in its body.
+    WrongBody,
 }
 
 impl ReasonCode {
+    /// What a check can fail with: the classes of the metrics.
+    pub const CHECK_FAILURES: [Self; 12] = [
+        Self::NotResolved,
+        Self::ConnectionRefused,
+        Self::ConnectTimeout,
+        Self::Unreachable,
+        Self::ResponseTimeout,
+        Self::Reset,
+        Self::Closed,
+        Self::BadResponse,
+        Self::TlsResponse,
+        Self::TooLong,
+        Self::WrongStatus,
+        Self::WrongBody,
+    ];
+
     /// The word on the wire and in metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -317,6 +357,14 @@ impl ReasonCode {
             Self::NotResolved => "not_resolved",
             Self::Ejected => "ejected",
             Self::SlowStart => "slow_start",
+            Self::ResponseTimeout => "response_timeout",
+            Self::Reset => "reset",
+            Self::Closed => "closed",
+            Self::BadResponse => "bad_response",
+            Self::TlsResponse => "tls_response",
+            Self::TooLong => "too_long",
+            Self::WrongStatus => "wrong_status",
+            Self::WrongBody => "wrong_body",
         }
     }
 }
@@ -392,6 +440,8 @@ pub enum EventKind {
     Ejection,
     /// A pool's panic began or ended.
     Panic,
+    /// A backend on its way out: safe to stop, or past its deadline.
+    Drain,
 }
 
 /// The `delta` event of `GET /v1/stream`: everything that may have changed since the last tick.

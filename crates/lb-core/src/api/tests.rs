@@ -50,8 +50,63 @@ fn backend() -> Backend {
             total: EjectionTotals { consecutive_errors: 3, success_rate: 0, failure_percentage: 1 },
         },
         traffic: Traffic { error_rate: None, latency: None, ..traffic() },
+        in_flight: in_flight(),
+        drain: Some(drain()),
         connect: None,
         recent_requests_per_s: vec![1.0, 2.5],
+    }
+}
+
+fn in_flight() -> InFlight {
+    InFlight { requests: 1, streams: 1, tunnels: 0, oldest_ms: Some(12_000) }
+}
+
+fn drain() -> Drain {
+    Drain {
+        since_unix_ms: 1_700_000_000_000,
+        safe_to_stop: false,
+        safe_since_unix_ms: None,
+        deadline_unix_ms: Some(1_700_000_300_000),
+        overdue: false,
+        at_deadline: AtDeadline::Wait,
+        words: "1 request and 1 stream in flight, the oldest for 12 s".to_owned(),
+    }
+}
+
+fn checks() -> Checks {
+    let result = CheckResult {
+        unix_ms: 1_700_000_001_000,
+        source: CheckSource::Check,
+        passed: false,
+        class: Some(ReasonCode::WrongStatus),
+        took_ms: Some(1.25),
+        words: "status 503 instead of 200-299".to_owned(),
+    };
+    let live = CheckResult { source: CheckSource::Traffic, took_ms: None, ..result.clone() };
+    Checks {
+        pool: "default".to_owned(),
+        backend: "alpha".to_owned(),
+        explanation: "down for 1 s: status 503 instead of 200-299 (2 failed in a row)".to_owned(),
+        admin: AdminState::Ready,
+        health: Health::Down,
+        state: BackendState::Down,
+        since_unix_ms: 1_700_000_000_000,
+        now_unix_ms: 1_700_000_001_000,
+        next_unix_ms: None,
+        last_passed_unix_ms: Some(1_699_999_999_000),
+        results: vec![live, result],
+    }
+}
+
+fn drain_report() -> DrainReport {
+    DrainReport {
+        pool: "default".to_owned(),
+        backend: "alpha".to_owned(),
+        admin: AdminState::Drain,
+        safe_to_stop: false,
+        in_flight: in_flight(),
+        drain: Some(drain()),
+        words: "1 request and 1 stream in flight, the oldest for 12 s".to_owned(),
     }
 }
 
@@ -147,6 +202,8 @@ fn everything() -> serde_json::Value {
         "state_change": StateChange { state: AdminState::Maintenance },
         "problem": problem,
         "tunnels": tunnels,
+        "checks": checks(),
+        "drain": drain_report(),
         "admin_states": words(&AdminState::ALL.map(AdminState::as_str)),
         "backend_states": words(&BackendState::ALL.map(BackendState::as_str)),
     })
@@ -189,17 +246,11 @@ fn words_on_the_wire_and_in_metrics_are_the_same() {
         assert_eq!(serde_json::json!(state), state.as_str());
     }
     use ReasonCode as R;
-    for code in [
-        R::NotCheckedYet,
-        R::ChecksPass,
-        R::Operator,
-        R::ConnectionRefused,
-        R::ConnectTimeout,
-        R::Unreachable,
-        R::NotResolved,
-        R::Ejected,
-        R::SlowStart,
-    ] {
+    for code in [R::NotCheckedYet, R::ChecksPass, R::Operator]
+        .into_iter()
+        .chain(R::CHECK_FAILURES)
+        .chain([R::Ejected, R::SlowStart])
+    {
         assert_eq!(serde_json::json!(code), code.as_str());
     }
 }

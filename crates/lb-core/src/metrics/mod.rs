@@ -8,7 +8,9 @@ mod histogram;
 mod rejected;
 mod shard;
 pub mod text;
+pub(crate) mod under_way;
 
 pub use histogram::{Counts, Histogram};
 pub use rejected::Rejected;
 pub use shard::{BackendShard, BackendTotals, Counter, FailureKind, LocalReply, TunnelEnd, WorkerShard, WorkerTotals};
+pub use under_way::{Kind, Look, STREAM_AFTER, UnderWay};

@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::Rejected;
 use super::histogram::{Counts, Histogram, bump};
+use super::{Kind, Rejected, UnderWay};
 use crate::retry::{Refused, RetryCause};
 
 /// A counter with one writer.
@@ -177,6 +177,8 @@ pub struct BackendShard {
     pub connect: Histogram,
     /// From the arrival of the request to the end of the response.
     pub response: Histogram,
+    /// What is under way, as of the last look.
+    pub under_way: UnderWay,
 }
 
 /// The numbers of a backend, all workers together.
@@ -251,6 +253,8 @@ pub struct WorkerShard {
     pub rejected: [Counter; Rejected::ALL.len()],
     /// Tunnels that ended, by [`TunnelEnd`].
     pub tunnel_ends: [Counter; TunnelEnd::ALL.len()],
+    /// What was under way at a backend at its drain's deadline and was closed, by [`Kind`].
+    pub drain_closed: [Counter; Kind::ALL.len()],
     /// Responses that the client did not stay for to the end.
     pub cut_by_client: Counter,
     /// Repeats, by [`RetryCause`].
@@ -277,6 +281,8 @@ pub struct WorkerTotals {
     /// As in [`WorkerShard`].
     pub tunnel_ends: [u64; TunnelEnd::ALL.len()],
     /// As in [`WorkerShard`].
+    pub drain_closed: [u64; Kind::ALL.len()],
+    /// As in [`WorkerShard`].
     pub cut_by_client: u64,
     /// As in [`WorkerShard`].
     pub retries: [u64; RetryCause::ALL.len()],
@@ -296,6 +302,7 @@ impl WorkerTotals {
         add_each(&mut self.local_replies, &shard.local_replies);
         add_each(&mut self.rejected, &shard.rejected);
         add_each(&mut self.tunnel_ends, &shard.tunnel_ends);
+        add_each(&mut self.drain_closed, &shard.drain_closed);
         self.cut_by_client += shard.cut_by_client.value();
         add_each(&mut self.retries, &shard.retries);
         add_each(&mut self.retries_refused, &shard.retries_refused);

@@ -127,6 +127,11 @@ impl Entry {
         self.end(Ended::Overdue);
     }
 
+    /// The response was cut off here: its backend's drain was past its deadline.
+    pub(crate) fn drained(&mut self) {
+        self.end(Ended::Drained);
+    }
+
     fn end(&mut self, ended: Ended) {
         if let Some(facts) = self.facts() {
             facts.ended = ended;

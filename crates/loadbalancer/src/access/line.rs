@@ -34,6 +34,8 @@ pub(super) enum Ended {
     BackendBroke,
     /// It was cut when the request's time had passed.
     Overdue,
+    /// It was cut off at the deadline of its backend's drain.
+    Drained,
 }
 
 impl Ended {
@@ -43,6 +45,7 @@ impl Ended {
             Self::ClientGone => "client_gone",
             Self::BackendBroke => "backend_broke",
             Self::Overdue => "deadline",
+            Self::Drained => "drained",
         }
     }
 }

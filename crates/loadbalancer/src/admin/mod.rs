@@ -4,6 +4,7 @@
 //! under `/v1` needs the bearer token; GET changes nothing anywhere; there is no CORS.
 
 mod auth;
+mod backend;
 mod health;
 mod problem;
 mod spares;
@@ -43,6 +44,9 @@ pub(crate) const MOST_DESCRIPTORS: usize = MOST_CONNECTIONS + 48;
 /// Streams at a time; each holds a connection for as long as its reader likes.
 const MOST_STREAMS: usize = 64;
 
+/// Requests that wait for a drain at a time; each holds a connection.
+const MOST_WAITS: usize = 64;
+
 /// For a reader to take anything of what it was sent: one that asks and never reads must not hold a place for ever.
 const READ_STALL: Duration = Duration::from_secs(20);
 
@@ -57,11 +61,13 @@ pub(crate) struct Admin {
     pub token: Arc<Token>,
     pub phase: watch::Receiver<Phase>,
     pub streams: Arc<Semaphore>,
+    pub waits: Arc<Semaphore>,
 }
 
 impl Admin {
     pub(crate) fn new(shared: Arc<Shared>, control: Control, token: Arc<Token>, phase: watch::Receiver<Phase>) -> Self {
-        Self { shared, control, token, phase, streams: Arc::new(Semaphore::new(MOST_STREAMS)) }
+        let (streams, waits) = (Arc::new(Semaphore::new(MOST_STREAMS)), Arc::new(Semaphore::new(MOST_WAITS)));
+        Self { shared, control, token, phase, streams, waits }
     }
 }
 

@@ -29,8 +29,8 @@ pub(super) fn ending() -> Response {
 
 pub(super) async fn no_such_path(uri: Uri) -> Response {
     let detail = format!(
-        "there is no {}; there are /livez, /readyz, /startupz, /metrics, /v1/status, /v1/stream and \
-         /v1/pools/{{pool}}/backends/{{name}}/state",
+        "there is no {}; there are /livez, /readyz, /startupz, /metrics, /v1/status, /v1/stream, /v1/tunnels and \
+         /v1/pools/{{pool}}/backends/{{name}}/ with state, checks or drain",
         uri.path()
     );
     refuse(StatusCode::NOT_FOUND, "unknown-path", detail)

@@ -1,4 +1,5 @@
-//! `/v1`: the status as JSON, the stream of it, the open tunnels, and the one thing that can be changed.
+//! `/v1`: the status as JSON, the stream of it, the open tunnels, what is known of one backend, and the one thing that
+//! can be changed.
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -8,7 +9,7 @@ use axum::routing::{get, put};
 use axum::{Json, Router};
 use lb_core::api::{AdminState, StateChange, TUNNELS_LISTED, Tunnels};
 
-use super::{Admin, auth, problem, stream};
+use super::{Admin, auth, backend, problem, stream};
 use crate::control::Command;
 
 /// A body of a few bytes is expected.
@@ -20,6 +21,8 @@ pub(super) fn router(admin: Admin) -> Router<Admin> {
         .route("/stream", get(stream::stream))
         .route("/tunnels", get(tunnels))
         .route("/pools/{pool}/backends/{backend}/state", put(set_state))
+        .route("/pools/{pool}/backends/{backend}/checks", get(backend::checks))
+        .route("/pools/{pool}/backends/{backend}/drain", get(backend::drain))
         .fallback(problem::no_such_path)
         .method_not_allowed_fallback(problem::no_such_method)
         .layer(axum::extract::DefaultBodyLimit::max(MOST_BODY))

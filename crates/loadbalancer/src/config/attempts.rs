@@ -33,12 +33,12 @@ impl Judge<'_> {
             request: or_none(self.duration("timeouts.request")),
             per_try: or_none(self.duration("timeouts.try")),
             buffer: self.size("retry.buffer") as usize,
-            statuses: self.statuses("retry.statuses"),
+            statuses: self.errors("retry.statuses"),
             shown: self.value("retry.show_attempts", parse::switch).unwrap_or_default(),
         }
     }
 
-    fn statuses(&mut self, name: &str) -> Vec<StatusCode> {
+    fn errors(&mut self, name: &str) -> Vec<StatusCode> {
         let (option, given) = self.given(name);
         let mut statuses = Vec::new();
         let parts =

@@ -2,7 +2,9 @@
 //! [`Config`]. Every problem is reported, not just the first. Nothing downstream sees anything but [`Config`].
 
 mod attempts;
+mod checks;
 mod cli;
+mod drain;
 mod file;
 mod options;
 mod parse;
@@ -23,8 +25,11 @@ use lb_core::health::HealthPolicy;
 use lb_core::rotation::RotationPolicy;
 
 pub use attempts::AttemptConfig;
+pub use checks::CheckConfig;
 pub use cli::command;
+pub use drain::DrainConfig;
 pub use options::options_markdown;
+pub(crate) use parse::duration;
 use raw::{Given, Origin, Problem, Raw, Wrong};
 
 /// Everything the load balancer needs to know, checked.
@@ -52,6 +57,8 @@ pub struct Config {
     pub limits: Limits,
     pub health: HealthPolicy,
     pub rotation: RotationPolicy,
+    pub checks: CheckConfig,
+    pub drain: DrainConfig,
     pub retry: RetryConfig,
     pub attempts: AttemptConfig,
     pub upstream: UpstreamConfig,

@@ -29,7 +29,7 @@ pub(crate) enum Kind {
     /// Tokens, separated by commas.
     Tokens,
     /// Error statuses, separated by commas.
-    Statuses,
+    Errors,
     /// Networks such as `10.0.0.0/8`.
     Networks,
     /// Backends: `HOST:PORT[,weight=N][,name=X]`.
@@ -40,6 +40,14 @@ pub(crate) enum Kind {
     Secret,
     /// What `RUST_LOG` takes.
     LogFilter,
+    /// A path, perhaps with a query, as it stands in a request.
+    Target,
+    /// A host name or address, perhaps with a port; or nothing.
+    Host,
+    /// A set of statuses.
+    Statuses,
+    /// A short text; or nothing.
+    Text,
 }
 
 /// One option.
@@ -157,7 +165,7 @@ pub(crate) static OPTIONS: &[Opt] = &[
     option!("Health checks", "health.fast_interval", Some("check-fast-interval"), Some("LB_CHECK_FAST_INTERVAL"), Kind::Duration(Duration::from_millis(10), HOUR), "1s",
         "Between checks while a backend's state is changing, or it has never been up", "a change is decided within rise or fall seconds"),
     option!("Health checks", "health.timeout", Some("check-timeout"), Some("LB_CHECK_TIMEOUT"), Kind::Duration(MILLI, HOUR), "2s",
-        "For a check to connect", "as for requests"),
+        "For a whole check: look-up, connection, request and answer", "as for a connection of requests"),
     option!("Health checks", "health.rise", Some("check-rise"), Some("LB_CHECK_RISE"), Kind::Count(1, 100), "2",
         "Passes in a row that bring a backend back; the first result after a start counts at once", "HAProxy's"),
     option!("Health checks", "health.fall", Some("check-fall"), Some("LB_CHECK_FALL"), Kind::Count(1, 100), "3",
@@ -200,6 +208,35 @@ pub(crate) static OPTIONS: &[Opt] = &[
     option!("Rotation", "slow_start.window", Some("slow-start"), Some("LB_SLOW_START"), Kind::Duration(Duration::ZERO, HOUR), "5s",
         "For a backend that returns or is new to get from a tenth of its share to the whole; 0s is at once",
         "caches and pools of connections warm within seconds, and who watches soon sees equal shares"),
+    option!("What is checked", "health.kind", Some("check-kind"), Some("LB_CHECK_KIND"), Kind::Choice(&["tcp", "http"]), "tcp",
+        "What a check is: a connection that can be made, or a request that is answered as expected",
+        "whatever answers HTTP takes connections, and no path is known that every server has"),
+    option!("What is checked", "health.path", Some("check-path"), Some("LB_CHECK_PATH"), Kind::Target, "/",
+        "With http: what is asked for", "the one path that every server answers somehow"),
+    option!("What is checked", "health.method", None, None, Kind::Choice(&["GET", "HEAD", "OPTIONS"]), "GET",
+        "With http: how it is asked", "every server knows it; others would change something, for ever"),
+    option!("What is checked", "health.host", None, None, Kind::Host, "",
+        "With http: the Host of the request; empty is the backend's own name and the port that is checked", "what a client that goes there directly would send"),
+    option!("What is checked", "health.statuses", Some("check-statuses"), Some("LB_CHECK_STATUSES"), Kind::Statuses, "200-399",
+        "With http: which statuses are good, such as 200-299,304", "HAProxy's: a redirect to a login page is a sign of life"),
+    option!("What is checked", "health.body", None, None, Kind::Text, "",
+        "With http: a text that must appear in the first 64 KiB of the body; the body must end within 1 MiB", "most health pages say it by their status"),
+    option!("What is checked", "health.port", Some("check-port"), Some("LB_CHECK_PORT"), Kind::Port, "0",
+        "The port that is checked; 0 is the one that requests go to", "what serves requests is what should be looked at"),
+    option!("What is checked", "health.reuse", None, None, Kind::Switch, "false",
+        "With http: whether a connection is kept for the next check", "a new one also shows that the server still takes any"),
+    option!("What is checked", "health.down_interval", None, None, Kind::Duration(Duration::from_millis(10), HOUR), "5s",
+        "Between checks of a backend that is settled down", "as long as for one that is up: it is wanted back as soon as a failure is noticed"),
+    option!("What is checked", "health.concurrency", None, None, Kind::Count(1, 10_000), "128",
+        "Backends that are checked at once; others wait for their turn, beyond their own time",
+        "a thousand backends at 5 s need 200 checks a second, which are over in milliseconds; with 128 that all hang for 2 s, 64 a second are still done"),
+
+    option!("Draining a backend", "drain.deadline", Some("drain-deadline"), Some("LB_DRAIN_DEADLINE"), Kind::Duration(Duration::ZERO, secs(86_400)), "5m",
+        "For what is under way at a backend that is taken out; 0s is for ever. That of the whole process is timeouts.drain",
+        "nearly every download and long poll is through by then, and an operator who waits should hear of it"),
+    option!("Draining a backend", "drain.at_deadline", Some("drain-at-deadline"), Some("LB_DRAIN_AT_DEADLINE"), Kind::Choice(&["wait", "close"]), "wait",
+        "What happens to requests, streams and tunnels that are left then: they are told of and waited for, or closed",
+        "cutting somebody's work is for the operator to decide"),
 
     option!("Retries", "retry.max", Some("retries"), Some("LB_RETRIES"), Kind::Count(0, 3), "1",
         "Times an idempotent request whose connection broke before the response is sent again, to another backend",
@@ -219,7 +256,7 @@ pub(crate) static OPTIONS: &[Opt] = &[
         "only who knows the service can say how long is too long"),
     option!("Attempts", "retry.buffer", None, None, Kind::Size(0, 1 << 20), "64KiB",
         "Most of a request body that is kept, while a retry is possible, to be sent again; a larger one is sent once", "linkerd's; what is larger is an upload, and kept bytes are memory for each request under way"),
-    option!("Attempts", "retry.statuses", Some("retry-statuses"), Some("LB_RETRY_STATUSES"), Kind::Statuses, "",
+    option!("Attempts", "retry.statuses", Some("retry-statuses"), Some("LB_RETRY_STATUSES"), Kind::Errors, "",
         "Statuses after which an idempotent request is sent again, to another backend, within retry.max and the budget", "what a backend answers is an answer, unless its owner says otherwise"),
     option!("Attempts", "retry.show_attempts", None, None, Kind::Switch, "false",
         "Whether responses tell in X-LB-Attempts how many attempts there were", "it says something about the backends; the access log has it anyway"),
@@ -290,12 +327,16 @@ impl Kind {
             Self::Choice(words) => format!("one of {}", words.join(", ")),
             Self::Token => "a word of letters, digits and -._~".to_owned(),
             Self::Tokens => "words of letters, digits and -._~, separated by commas".to_owned(),
-            Self::Statuses => "statuses from 400 to 599, separated by commas".to_owned(),
+            Self::Errors => "statuses from 400 to 599, separated by commas".to_owned(),
             Self::Networks => "networks or addresses such as 10.0.0.0/8, separated by commas".to_owned(),
             Self::Backends => parse::BACKEND_EXPECTED.to_owned(),
             Self::Path => "the path of a file".to_owned(),
             Self::Secret => "at least 16 visible characters".to_owned(),
             Self::LogFilter => "a filter such as info, debug or loadbalancer=debug".to_owned(),
+            Self::Target => "a path such as /health, perhaps with a query, of visible ASCII characters".to_owned(),
+            Self::Host => "a host such as example.com or 10.0.0.7:8080".to_owned(),
+            Self::Statuses => lb_core::check::Statuses::EXPECTED.to_owned(),
+            Self::Text => "a text of at most 256 bytes".to_owned(),
         }
     }
 
@@ -323,8 +364,10 @@ impl Kind {
             Self::Switch => "BOOL",
             Self::Choice(_) => "WORD",
             Self::Tokens => "WORDS",
-            Self::Statuses => "STATUSES",
-            Self::Token | Self::Secret => "TEXT",
+            Self::Token | Self::Secret | Self::Text => "TEXT",
+            Self::Target => "PATH",
+            Self::Host => "HOST",
+            Self::Errors | Self::Statuses => "STATUSES",
             Self::Networks => "CIDR",
             Self::Backends => "HOST:PORT",
             Self::Path => "FILE",

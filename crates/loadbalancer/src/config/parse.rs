@@ -10,7 +10,7 @@ use lb_core::backend::{BackendSpec, HostPort, MAX_WEIGHT};
 pub(super) const BACKEND_EXPECTED: &str = "HOST:PORT[,weight=1..256][,name=X], such as 10.0.0.7:8080,weight=3";
 
 /// `500ms`, `10s`, `2m`, `1h`; a fraction is allowed, the unit is not optional.
-pub(super) fn duration(text: &str) -> Option<Duration> {
+pub(crate) fn duration(text: &str) -> Option<Duration> {
     let split = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
     let (number, unit) = text.split_at(split);
     let number: f64 = number.parse().ok()?;

@@ -5,7 +5,6 @@ use lb_core::outlier::{ErrorAnswers, FEWEST_HOSTS, OutlierPolicy};
 use lb_core::rotation::RotationPolicy;
 
 use super::parse;
-use super::raw::Origin;
 use super::validate::Judge;
 
 impl Judge<'_> {
@@ -50,21 +49,21 @@ impl Judge<'_> {
     fn ejections_can_happen(&mut self, policy: &RotationPolicy) {
         let outlier = &policy.outlier;
         if outlier.max_ejected_percent == 0 {
-            self.against("outlier.max_ejected", "is 0 with outlier.detection on: nothing could be ejected; switch outlier.detection off, or allow 1 to 100");
+            self.refuse_given("outlier.max_ejected", "is 0 with outlier.detection on: nothing could be ejected; switch outlier.detection off, or allow 1 to 100");
         }
         if outlier.is_off() {
             let words = "is on, but outlier.consecutive, outlier.success_rate_hosts and outlier.failure_percent are all 0; \
                          give one of them a limit, or switch it off";
-            self.against("outlier.detection", words);
+            self.refuse_given("outlier.detection", words);
         }
         if (1..FEWEST_HOSTS).contains(&outlier.success_rate_hosts) {
             let words = format!(
                 "is below {FEWEST_HOSTS}: among fewer backends none can stand out by 1.9 standard deviations; expected 0 (off) or at least {FEWEST_HOSTS}"
             );
-            self.against("outlier.success_rate_hosts", &words);
+            self.refuse_given("outlier.success_rate_hosts", &words);
         }
         if outlier.max_time < outlier.base_time {
-            self.against("outlier.max_time", "is shorter than outlier.base_time; expected at least as long");
+            self.refuse_given("outlier.max_time", "is shorter than outlier.base_time; expected at least as long");
         }
         let both = self.is_given("outlier.max_ejected") && self.is_given("panic.threshold");
         if both && outlier.max_ejected_percent + policy.panic_percent > 100 {
@@ -72,18 +71,8 @@ impl Judge<'_> {
                 "and panic.threshold ({}) are more than 100 together: ejections would begin a panic, which takes them back; lower one of them",
                 policy.panic_percent
             );
-            self.against("outlier.max_ejected", &words);
+            self.refuse_given("outlier.max_ejected", &words);
         }
-    }
-
-    fn is_given(&self, key: &str) -> bool {
-        !matches!(self.given(key).1.origin, Origin::Default)
-    }
-
-    fn against(&mut self, key: &str, words: &str) {
-        let (_, given) = self.given(key);
-        let value = given.texts.last().map(|(text, _)| text.clone());
-        self.refuse(&given.origin, key, value, words);
     }
 }
 

@@ -24,6 +24,12 @@ pub(super) fn parse_with(args: &[&str], env: &[(&str, &str)]) -> Result<Config, 
     finish(typed.or(file), problems)
 }
 
+/// What is wrong with a file of this text.
+pub(super) fn problems(text: &str) -> String {
+    let (_guard, path) = file(text);
+    parse_with(&["--config", &path], &[]).unwrap_err().to_string()
+}
+
 fn command_without_environment() -> clap::Command {
     command().mut_args(|arg| arg.env(None))
 }

@@ -54,6 +54,7 @@ pub(super) fn validate(raw: &Raw, problems: Vec<Problem>) -> (Option<Config>, Ve
         health: HealthPolicy {
             interval: judge.duration("health.interval"),
             fast_interval: judge.duration("health.fast_interval"),
+            down_interval: judge.duration("health.down_interval"),
             timeout: judge.duration("health.timeout"),
             rise: judge.count("health.rise") as u32,
             fall: judge.count("health.fall") as u32,
@@ -62,6 +63,8 @@ pub(super) fn validate(raw: &Raw, problems: Vec<Problem>) -> (Option<Config>, Ve
                 .unwrap_or_default(),
         },
         rotation: judge.rotation(),
+        checks: judge.checks(),
+        drain: judge.drain(),
         retry: RetryConfig {
             max: judge.count("retry.max") as u32,
             max_connect: judge.count("retry.max_connect") as u32,
@@ -90,10 +93,7 @@ pub(super) fn validate(raw: &Raw, problems: Vec<Problem>) -> (Option<Config>, Ve
             },
         },
     };
-    if !raw.values.contains_key("health.fast_interval") {
-        // Whoever shortens the interval alone does not mean checks to slow down while a state changes.
-        config.health.fast_interval = config.health.fast_interval.min(config.health.interval);
-    }
+    judge.intervals(&mut config.health);
     judge.together(&config);
     judge.attempts_together(&config);
     let problems = judge.problems;
@@ -130,6 +130,24 @@ impl Judge<'_> {
     pub(super) fn refuse(&mut self, origin: &Origin, key: &str, value: Option<String>, words: impl Into<String>) {
         let (origin, key, words) = (origin.clone(), key.to_owned(), words.into());
         self.problems.push(Problem { wrong: Wrong::Meaning, origin, key, value, words });
+    }
+
+    /// Whether somebody gave this option.
+    pub(super) fn is_given(&self, key: &str) -> bool {
+        self.raw.values.contains_key(key)
+    }
+
+    /// Whether somebody gave something else than its default.
+    pub(super) fn is_changed(&self, key: &str) -> bool {
+        let (option, given) = self.given(key);
+        given.texts.last().is_some_and(|(text, _)| text.trim() != option.default)
+    }
+
+    /// Refuses what was given for `key` for what stands beside it.
+    pub(super) fn refuse_given(&mut self, key: &str, words: &str) {
+        let (_, given) = self.given(key);
+        let value = given.texts.last().map(|(text, _)| text.clone());
+        self.refuse(&given.origin, key, value, words);
     }
 
     /// The last thing said, read by `read`; `None` after a problem was noted.
@@ -353,11 +371,6 @@ impl Judge<'_> {
                          or bind to 127.0.0.1";
             let value = given.texts.last().map(|(text, _)| text.clone());
             self.refuse(&given.origin, "admin.bind", value, words);
-        }
-        if config.health.fast_interval > config.health.interval {
-            let (_, given) = self.given("health.fast_interval");
-            let words = "is longer than health.interval; expected at most as long";
-            self.refuse(&given.origin, "health.fast_interval", None, words);
         }
         for backend in &config.pool.backends {
             let own = backend.address.host.parse::<IpAddr>().is_ok_and(|ip| ip == config.bind || ip.is_loopback())

@@ -197,6 +197,9 @@ where
         return Poll::Ready(Err(Broken::Resting));
     }
     // An exchange with a backend has just had its chance to turn its own timeout into a reply. What is still expired
-    // is the client's: it does not send, or does not take what it is sent.
-    if client.expired() { Poll::Ready(Err(Broken::TooSlow(client.deadline.waiting()))) } else { Poll::Pending }
+    // is the client's: it does not send, or does not take what it is sent. The same goes for what is cut.
+    if client.expired() || client.deadline.is_cut() {
+        return Poll::Ready(Err(Broken::TooSlow(client.deadline.waiting())));
+    }
+    Poll::Pending
 }

@@ -72,6 +72,7 @@ impl Tunnel {
             match (to_backend, to_client) {
                 (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => Poll::Ready(TunnelEnd::Broken),
                 (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(TunnelEnd::Closed),
+                _ if client.deadline.is_cut() => Poll::Ready(TunnelEnd::Drained),
                 _ if !client.expired() => Poll::Pending,
                 _ if client.deadline.is_hurried() => Poll::Ready(TunnelEnd::Drained),
                 _ => Poll::Ready(TunnelEnd::Idle),

@@ -6,15 +6,17 @@ use std::sync::Arc;
 
 use lb_core::api::{AdminState, BackendState, EVENTS_KEPT, Event, EventKind, Health, ReasonCode};
 use lb_core::backend::{Backend, BackendId};
+use lb_core::check::History;
 use lb_core::health::{Failure, HealthPolicy, HealthState, Outcome};
 use lb_core::policy::Cursor;
 use lb_core::rotation::{Rotation, Standing};
 use lb_core::snapshot::{BackendView, PoolView, Snapshot};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
 use super::NotFound;
 use super::checker::{Checker, Order, Report};
+use super::drain::Leaving;
 use crate::worker::{LiveFailure, Shared};
 
 /// Index of a pool, and of a backend in it.
@@ -28,6 +30,8 @@ pub(super) struct Board {
     pub draining: bool,
     /// What the clock of rotations counts from.
     pub began: Instant,
+    /// Counts what a waiter for a drain wants to know of.
+    pub drain_news: u64,
     pub(super) changed: bool,
     next_event: u64,
 }
@@ -58,6 +62,9 @@ pub(super) struct Entry {
     pub next_unix_ms: Option<u64>,
     pub passed: u64,
     pub failed: u64,
+    pub history: History,
+    /// Set while it is not wanted.
+    pub leaving: Option<Leaving>,
     checker: Checker,
     next: Instant,
     /// Grows when what was known becomes void; a report of an earlier one is dropped.
@@ -119,6 +126,7 @@ impl Entry {
             tenths: self.standing.tenths(),
             reason_code,
             reason: words.into(),
+            cut: self.leaving.as_ref().is_some_and(Leaving::is_cut),
         }
     }
 }
@@ -128,8 +136,16 @@ impl Board {
     pub(super) fn new(shared: &Shared, reports: &mpsc::Sender<Report>, now_ms: u64) -> Self {
         let config = &shared.config;
         let now = Instant::now();
+        let turns = Arc::new(Semaphore::new(config.checks.concurrency));
         let entries = config.pool.backends.iter().enumerate().map(|(id, spec)| Entry {
-            checker: Checker::start(BackendId(id as u32), spec.address.clone(), config, now, reports.clone()),
+            checker: Checker::start(
+                BackendId(id as u32),
+                spec.address.clone(),
+                config,
+                now,
+                Arc::clone(&turns),
+                reports.clone(),
+            ),
             backend: Backend::new(BackendId(id as u32), spec.clone(), config.workers),
             address: None,
             admin: AdminState::Ready,
@@ -142,6 +158,8 @@ impl Board {
             next_unix_ms: Some(now_ms),
             passed: 0,
             failed: 0,
+            history: History::default(),
+            leaving: None,
             next: now,
             epoch: 0,
         });
@@ -159,6 +177,7 @@ impl Board {
             generation: 0,
             draining: false,
             began: now,
+            drain_news: 0,
             changed: true,
             next_event: 1,
         }
@@ -241,8 +260,9 @@ impl Board {
             entry.address = Some(address);
             self.changed = true;
         }
+        entry.history.checked(now_ms, report.took, &report.outcome);
         let words = match &report.outcome {
-            Outcome::Passed(took) => format!("connected in {:.1} ms", took.as_secs_f64() * 1000.0),
+            Outcome::Passed(pass) => pass.to_string(),
             Outcome::Failed(failure) => failure.words.clone(),
             Outcome::NotTried(why) => {
                 tracing::warn!(backend = %entry.backend.spec.name, why, "a check could not be made");
@@ -267,6 +287,7 @@ impl Board {
         if entry.health.health() != Health::Up || entry.admin == AdminState::Maintenance {
             return;
         }
+        self.pools[place.0].entries[place.1].history.live_failure(now_ms, &live.failure);
         self.judge(policy, place, Outcome::Failed(live.failure), "connects of live requests", now_ms);
         let entry = &mut self.pools[place.0].entries[place.1];
         let soon = Instant::now() + entry.health.next_delay(policy, fastrand::f64()).min(policy.fast_interval);
@@ -328,16 +349,9 @@ impl Board {
         state: AdminState,
         now_ms: u64,
     ) -> Result<Place, NotFound> {
-        let found = self.pools.iter().position(|candidate| *candidate.name == *pool).ok_or_else(|| {
-            let names: Vec<&str> = self.pools.iter().map(|pool| &*pool.name).collect();
-            NotFound(format!("there is no pool {pool:?}; there is {}", names.join(", ")))
-        })?;
-        let entries = &mut self.pools[found].entries;
-        let Some(at) = entries.iter().position(|entry| entry.backend.spec.name == backend) else {
-            let names: Vec<&str> = entries.iter().take(20).map(|entry| entry.backend.spec.name.as_str()).collect();
-            return Err(NotFound(format!("pool {pool:?} has no backend {backend:?}; it has {}", names.join(", "))));
-        };
-        let entry = &mut entries[at];
+        let (found, at) = self.place(pool, backend)?;
+        let generation = self.generation + 1;
+        let entry = &mut self.pools[found].entries[at];
         let before = entry.admin;
         if before == state {
             if state == AdminState::Ready {
@@ -347,6 +361,8 @@ impl Board {
         }
         entry.admin = state;
         entry.since_unix_ms = now_ms;
+        entry.leaving = Leaving::after(entry.leaving.take(), state, generation, now_ms);
+        self.drain_news += 1;
         if state == AdminState::Maintenance {
             entry.checker.order(Order::Pause);
             entry.next_unix_ms = None;

@@ -1,20 +1,24 @@
-//! Active checks: one task per backend that resolves its name, connects, and reports. It decides nothing: the control
-//! task tells it when to check next.
+//! Active checks: one task per backend that resolves its name, makes the check, and reports. It decides nothing: the
+//! control task tells it when to check next. Of all of them, only so many check at once.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use lb_core::api::ReasonCode;
 use lb_core::backend::{BackendId, HostPort};
 use lb_core::health::{Failure, Outcome};
-use lb_core::probe;
-use tokio::sync::{mpsc, watch};
+use lb_core::probe::Probe;
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::config::Config;
 use crate::proxy_protocol;
+
+/// The part of a check's time that a look-up may take while there are addresses to go on with.
+const LOOK_UP_SHARE: u32 = 4;
 
 /// What one check found.
 #[derive(Debug)]
@@ -23,6 +27,8 @@ pub(super) struct Report {
     /// That of the order.
     pub epoch: u32,
     pub outcome: Outcome,
+    /// The whole time of the check.
+    pub took: Duration,
     /// The address that took the connection, or the one to go on trying.
     pub address: Option<SocketAddr>,
     /// Something about its name that is worth telling.
@@ -49,17 +55,20 @@ impl Checker {
         address: HostPort,
         config: &Config,
         first: Instant,
+        turns: Arc<Semaphore>,
         reports: mpsc::Sender<Report>,
     ) -> Self {
         let (orders, receiver) = watch::channel(Order::CheckAt(first, 0));
-        let names = Names::new(address, config.upstream.refresh, config.health.timeout);
         let mut greeting = BytesMut::new();
         if let Some(version) = config.upstream.proxy_protocol {
             // A backend that waits for a PROXY header would complain of a connection without one.
             proxy_protocol::write(version, None, &mut greeting);
         }
-        let probe = Probe { names, limit: config.health.timeout, greeting: greeting.freeze() };
-        let task = tokio::spawn(run(backend, probe, receiver, reports)).abort_handle();
+        let checks = &config.checks;
+        let probe = Probe::new(&address, &checks.kind, checks.port, greeting.to_vec(), checks.reuse);
+        let names = Names::new(address, config.upstream.refresh);
+        let check = Check { names, probe, limit: config.health.timeout, turns };
+        let task = tokio::spawn(run(backend, check, receiver, reports)).abort_handle();
         Self { orders, task }
     }
 
@@ -75,22 +84,27 @@ impl Drop for Checker {
 }
 
 /// How one backend is checked.
-struct Probe {
+struct Check {
     names: Names,
+    probe: Probe,
+    /// For a whole check.
     limit: Duration,
-    /// What a connection begins with.
-    greeting: Bytes,
+    /// `health.concurrency`: first come, first served.
+    turns: Arc<Semaphore>,
 }
 
-async fn run(backend: BackendId, mut probe: Probe, mut orders: watch::Receiver<Order>, reports: mpsc::Sender<Report>) {
+async fn run(backend: BackendId, mut check: Check, mut orders: watch::Receiver<Order>, reports: mpsc::Sender<Report>) {
     loop {
         let order = *orders.borrow_and_update();
         let changed = match order {
-            Order::Pause => orders.changed().await,
+            Order::Pause => {
+                check.probe.let_go();
+                orders.changed().await
+            }
             Order::CheckAt(at, epoch) => tokio::select! {
                 changed = orders.changed() => changed,
                 () = sleep_until(at) => {
-                    let report = check(backend, epoch, &mut probe).await;
+                    let report = check.make(backend, epoch).await;
                     if reports.send(report).await.is_err() {
                         return;
                     }
@@ -105,19 +119,24 @@ async fn run(backend: BackendId, mut probe: Probe, mut orders: watch::Receiver<O
     }
 }
 
-async fn check(backend: BackendId, epoch: u32, probe: &mut Probe) -> Report {
-    let Probe { names, limit, greeting } = probe;
-    let discovery = names.refresh().await;
-    let (outcome, address) = match names.failure() {
-        Some(failure) => (Outcome::Failed(failure), None),
-        None => probe::tcp(&names.addresses, *limit, greeting).await,
-    };
-    if address.is_some() {
-        names.last_good = address;
+impl Check {
+    async fn make(&mut self, backend: BackendId, epoch: u32) -> Report {
+        // It is never closed. The wait is ours and not the backend's: its time begins behind it.
+        let _turn = self.turns.acquire().await;
+        let started = Instant::now();
+        let deadline = started + self.limit;
+        let discovery = self.names.refresh(self.limit).await;
+        let (outcome, address) = match self.names.failure() {
+            Some(failure) => (Outcome::Failed(failure), None),
+            None => self.probe.check(&self.names.addresses, deadline).await,
+        };
+        if address.is_some() {
+            self.names.last_good = address;
+        }
+        // A failed check is no reason to send requests to another of its addresses: only one that answers is.
+        let address = address.or_else(|| self.names.current());
+        Report { backend, epoch, outcome, took: started.elapsed(), address, discovery }
     }
-    // A failed check is no reason to send requests to another of its addresses: only one that answers is.
-    let address = address.or_else(|| names.current());
-    Report { backend, epoch, outcome, address, discovery }
 }
 
 /// The addresses of one backend: fixed, or looked up again now and then. A look-up that fails keeps the last ones.
@@ -126,7 +145,6 @@ struct Names {
     addresses: Vec<SocketAddr>,
     looked_up: Option<Instant>,
     refresh: Duration,
-    limit: Duration,
     problem: Option<String>,
     /// The address that answered last.
     last_good: Option<SocketAddr>,
@@ -136,10 +154,10 @@ struct Names {
 }
 
 impl Names {
-    fn new(name: HostPort, refresh: Duration, limit: Duration) -> Self {
+    fn new(name: HostPort, refresh: Duration) -> Self {
         let fixed = name.host.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, name.port));
         let addresses = fixed.into_iter().collect();
-        Self { name, addresses, looked_up: None, refresh, limit, problem: None, last_good: None, pending: None }
+        Self { name, addresses, looked_up: None, refresh, problem: None, last_good: None, pending: None }
     }
 
     /// The address to go on with: the one that answered last while it is still among them, else the first.
@@ -153,18 +171,21 @@ impl Names {
         self.addresses.is_empty().then_some(Failure { code: ReasonCode::NotResolved, words })
     }
 
-    /// Looks the name up if that is due, and says what changed, in words.
-    async fn refresh(&mut self) -> Option<String> {
+    /// Looks the name up if that is due, in a part of `limit`, and says what changed, in words.
+    async fn refresh(&mut self, limit: Duration) -> Option<String> {
         if self.name.host.parse::<IpAddr>().is_ok() {
             return None;
         }
-        // Without an address each check tries again.
-        let due = self.looked_up.is_none_or(|at| at.elapsed() >= self.refresh) || self.addresses.is_empty();
+        // Without an address each check tries again. An answer that came after its time is taken with the next check.
+        let late = self.pending.as_ref().is_some_and(JoinHandle::is_finished);
+        let due = self.looked_up.is_none_or(|at| at.elapsed() >= self.refresh) || self.addresses.is_empty() || late;
         if !due {
             return None;
         }
+        // A slow resolver must not use up the time of a check that can go on with the last addresses.
+        let share = if self.addresses.is_empty() { limit } else { limit / LOOK_UP_SHARE };
         let mut pending = self.pending.take().unwrap_or_else(|| tokio::spawn(look_up(self.name.clone())));
-        let found = timeout(self.limit, &mut pending).await;
+        let found = timeout(share, &mut pending).await;
         self.looked_up = Some(Instant::now());
         if found.is_err() {
             self.pending = Some(pending);
@@ -174,7 +195,7 @@ impl Names {
             Ok(Ok(Ok(_))) => "the name has no address".to_owned(),
             Ok(Ok(Err(error))) => error.to_string(),
             Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("no answer within {:?}", self.limit),
+            Err(_) => format!("no answer within {share:?}"),
         };
         let words = format!("{} cannot be resolved: {problem}", self.name.host);
         let kept = if self.addresses.is_empty() { "it is tried again" } else { "the last addresses are kept" };

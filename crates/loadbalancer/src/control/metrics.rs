@@ -9,6 +9,7 @@ use lb_core::retry::{Refused, RetryCause};
 
 use super::board::{Board, BoardPool, Entry};
 use super::figures::worker_totals;
+use super::{checks, drain};
 use crate::access;
 use crate::descriptors;
 use crate::listen::Pause;
@@ -18,10 +19,10 @@ use crate::worker::Shared;
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// One backend's labels and numbers, read once for the whole page.
-struct Row<'a> {
-    pool: &'a str,
-    name: &'a str,
-    entry: &'a Entry,
+pub(super) struct Row<'a> {
+    pub pool: &'a str,
+    pub name: &'a str,
+    pub entry: &'a Entry,
     totals: BackendTotals,
 }
 
@@ -44,6 +45,8 @@ pub(super) fn page(shared: &Shared, board: &Board) -> String {
     timings(&mut page, &rows);
     health(&mut page, &rows);
     rotation(&mut page, &rows, shared, board);
+    checks::metrics(&mut page, &rows);
+    drain::metrics(&mut page, shared, &rows);
     pools(&mut page, shared);
     process(&mut page, shared, board);
     page.finish()

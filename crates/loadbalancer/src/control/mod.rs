@@ -7,8 +7,11 @@
 
 mod board;
 mod checker;
+mod checks;
+mod drain;
 mod figures;
 mod metrics;
+mod place;
 mod rotation;
 mod status;
 
@@ -16,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use lb_core::api::{AdminState, Backend, EventKind, Status};
+use lb_core::api::{AdminState, Backend, Checks, DrainReport, EventKind, Status};
 use lb_core::backend::BackendId;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -51,6 +54,18 @@ pub(crate) enum Command {
         state: AdminState,
         reply: oneshot::Sender<Result<Backend, NotFound>>,
     },
+    /// What its checks have found.
+    Checks {
+        pool: String,
+        backend: String,
+        reply: oneshot::Sender<Result<Checks, NotFound>>,
+    },
+    /// How far its drain is.
+    DrainOf {
+        pool: String,
+        backend: String,
+        reply: oneshot::Sender<Result<DrainReport, NotFound>>,
+    },
     /// Shutdown has begun.
     Drain,
 }
@@ -65,6 +80,8 @@ pub(crate) struct Control {
     commands: mpsc::Sender<Command>,
     /// Whether every backend has had its first result.
     pub started: watch::Receiver<bool>,
+    /// Changes with whatever somebody who waits for a drain wants to know of.
+    pub drains: watch::Receiver<u64>,
 }
 
 /// The control task is gone; only while the process ends.
@@ -95,8 +112,9 @@ pub(crate) fn start(
 ) -> (Control, JoinHandle<()>) {
     let (commands, received) = mpsc::channel(COMMANDS);
     let (started_tx, started) = watch::channel(false);
-    let task = tokio::spawn(run(shared, live_failures, suspects, received, started_tx, proxy_address));
-    (Control { commands, started }, task)
+    let (drains_tx, drains) = watch::channel(0);
+    let task = tokio::spawn(run(shared, live_failures, suspects, received, started_tx, drains_tx, proxy_address));
+    (Control { commands, started, drains }, task)
 }
 
 /// Now, in milliseconds since 1970. Only for showing; nothing is computed from differences of it.
@@ -110,6 +128,7 @@ async fn run(
     mut suspects: mpsc::Receiver<BackendId>,
     mut commands: mpsc::Receiver<Command>,
     started: watch::Sender<bool>,
+    drains: watch::Sender<u64>,
     proxy_address: String,
 ) {
     let (reports_tx, mut reports) = mpsc::channel::<Report>(64);
@@ -120,8 +139,11 @@ async fn run(
     publish(&shared, &mut board);
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut looks = tokio::time::interval(drain::LOOK_INTERVAL);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         tokio::select! {
+            _ = looks.tick(), if board.is_any_leaving() => board.look_at_drains(&shared, unix_ms()),
             Some(report) = reports.recv() => {
                 board.take_report(&shared.config.health, report, unix_ms());
             }
@@ -147,6 +169,7 @@ async fn run(
         if !*started.borrow() && board.all_known() {
             started.send_replace(true);
         }
+        drains.send_if_modified(|news| std::mem::replace(news, board.drain_news) != board.drain_news);
     }
 }
 
@@ -163,6 +186,14 @@ fn answer(command: Command, shared: &Shared, board: &mut Board, figures: &Figure
             let changed = board.set_admin(&pool, &backend, state, unix_ms());
             publish(shared, board);
             drop(reply.send(changed.map(|place| figures.backend(shared, board, place))));
+        }
+        Command::Checks { pool, backend, reply } => {
+            drop(reply.send(board.place(&pool, &backend).map(|place| board.checks(shared, place, unix_ms()))));
+        }
+        Command::DrainOf { pool, backend, reply } => {
+            // Looked at now, so that the answer is about now and not about the last look.
+            board.look_at_drains(shared, unix_ms());
+            drop(reply.send(board.place(&pool, &backend).map(|place| board.drain_report(shared, place))));
         }
         Command::Drain => {
             board.draining = true;

@@ -116,6 +116,7 @@ impl Figures {
         let snapshot = shared.snapshot.load();
         let share = snapshot.pools.get(place.0).map_or(0.0, |pool| pool.share_of(&pool.backends[place.1]));
         let spec = &entry.backend.spec;
+        let in_flight = entry.backend.in_flight_by_kind();
         api::Backend {
             name: spec.name.clone(),
             address: spec.address.to_string(),
@@ -132,6 +133,8 @@ impl Figures {
             check: check(shared, entry),
             ejection: entry.ejection(board.now_ms(), unix_ms()),
             traffic: self.backend_traffic(board, place),
+            in_flight,
+            drain: entry.drain(&shared.config.drain, &in_flight),
             connect: latency(&window.rates().connect),
             recent_requests_per_s: window.recent.iter().copied().collect(),
         }

@@ -211,7 +211,7 @@ fn dispatch(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, place: Pla
 /// Serves a connection on this worker.
 pub(crate) fn spawn(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, place: Place) {
     let open = Open::new(worker, place);
-    worker.busy.notify_one();
+    worker.slot().busy.notify_one();
     tokio::task::spawn_local(arrival::receive(Rc::clone(worker), stream, peer, open));
 }
 

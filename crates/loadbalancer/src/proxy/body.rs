@@ -8,6 +8,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::HeaderMap;
+use http::header::{CONTENT_TYPE, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
 use lb_core::metrics::FailureKind;
 
@@ -34,7 +36,7 @@ pub(crate) struct Streaming {
 
 impl ProxyBody {
     /// The body of a response whose head has been read.
-    pub(super) fn streaming(exchange: Exchange, record: Record) -> Self {
+    pub(super) fn streaming(exchange: Exchange, record: Record, headers: &HeaderMap) -> Self {
         let client = record.client();
         client.wait_for(Waiting::ResponseBody, client.worker.shared.config.timeouts.body_stall);
         let mut streaming = Streaming { exchange, record };
@@ -43,12 +45,22 @@ impl ProxyBody {
             streaming.finish();
             return Self::Done;
         }
+        if streaming.exchange.left().is_none() && is_event_stream(headers) {
+            streaming.record.client().deadline.is_event_stream();
+        }
         Self::Upstream(streaming)
     }
 
     pub(super) fn text(text: String) -> Self {
         Self::Text(text.into())
     }
+}
+
+/// A body of unknown length whose type says that it may go on for ever (HTML, server-sent events).
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    let kind = kind.split(|byte| *byte == b';').next().unwrap_or_default();
+    kind.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
 }
 
 impl Streaming {
@@ -63,6 +75,10 @@ impl Streaming {
             return Poll::Ready(Some(Err(ExchangeError::Overdue)));
         }
         let (exchange, client) = (&mut self.exchange, self.record.client());
+        if client.deadline.is_cut() {
+            self.record.cut();
+            return Poll::Ready(Some(Err(ExchangeError::Drained)));
+        }
         let stall = client.worker.shared.config.timeouts.body_stall;
         let frame = exchange.poll_body(cx, |progress| {
             if progress != Progress::SentAll {

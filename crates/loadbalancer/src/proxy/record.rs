@@ -39,6 +39,7 @@ impl Record {
     /// Counts one more request in flight at `backend`.
     pub(crate) fn start(client: &Rc<Client>, backend: &Rc<LocalBackend>, arrived: Tick, mut entry: Entry) -> Self {
         backend.backend.enter();
+        client.deadline.begin_work(backend.backend.id, arrived);
         entry.attempt(&backend.backend.spec.name);
         let (client, backend) = (Rc::clone(client), Rc::clone(backend));
         Self { client, backend, arrived, sent: 0, state: State::Waiting, entry }
@@ -107,6 +108,12 @@ impl Record {
         self.client.worker.slot().shard.cut_overdue.add(1);
     }
 
+    /// Its response is on its way and was cut off from our side.
+    pub(crate) fn cut(&mut self) {
+        self.state = State::Settled;
+        self.entry.drained();
+    }
+
     /// The attempt ended without anybody at the backend being at fault, or was counted elsewhere.
     pub(crate) fn settle(&mut self) {
         self.state = State::Settled;
@@ -150,6 +157,11 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         self.backend.backend.leave();
+        if self.client.deadline.is_cut() && self.state == State::Answering {
+            // The client took no more, so that nobody noticed above.
+            self.cut();
+        }
+        self.client.deadline.end_work();
         // Nobody else ended it: the client went away while it waited, or while it took its response.
         match self.state {
             State::Waiting => self.client.worker.count_local(LocalReply::ClientGone),

@@ -49,7 +49,7 @@ pub(super) fn forward(client: &Rc<Client>, request: &Outbound<'_>, reached: Reac
     if request.upgrade.is_some() {
         exchange.forget_connection();
     }
-    let mut response = Response::new(ProxyBody::streaming(exchange, record));
+    let mut response = Response::new(ProxyBody::streaming(exchange, record, &headers));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     let shared = &client.worker.shared;

@@ -49,6 +49,8 @@ pub(crate) enum ExchangeError {
     Bad(&'static str),
     /// The backend closed or reset the connection inside the response body, or let it stand still.
     Body(io::Error),
+    /// Nobody's fault: the backend was taken out, and its drain is past its deadline.
+    Drained,
 }
 
 impl ExchangeError {
@@ -63,7 +65,7 @@ impl ExchangeError {
     /// How it is counted at the backend; `None` when the backend is not at fault.
     pub(crate) fn failure(&self) -> Option<FailureKind> {
         match self {
-            Self::ClientBody(_) | Self::ClientStalled | Self::Overdue => None,
+            Self::ClientBody(_) | Self::ClientStalled | Self::Overdue | Self::Drained => None,
             Self::Closed(_) => Some(FailureKind::Closed),
             Self::HeadTimeout | Self::TryTimeout => Some(FailureKind::HeadTimeout),
             Self::Bad(_) => Some(FailureKind::BadResponse),
@@ -83,6 +85,7 @@ impl std::fmt::Display for ExchangeError {
             Self::Overdue => f.write_str("the time for the whole request passed meanwhile"),
             Self::Bad(why) => write!(f, "not a response that can be forwarded: {why}"),
             Self::Body(error) => write!(f, "the response body broke off: {error}"),
+            Self::Drained => f.write_str("closed here: the backend's drain is past its deadline"),
         }
     }
 }

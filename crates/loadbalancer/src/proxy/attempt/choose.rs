@@ -58,18 +58,32 @@ pub(super) struct Next {
     pub wait: Option<Duration>,
 }
 
-pub(super) fn pick(route: &Route, tried: &Tried) -> Option<Slot> {
+/// A backend to go to. Behind the first attempt the request's snapshot may be old: a backend that has left meanwhile is
+/// left out, since it may be safe to stop by now.
+pub(super) fn pick(client: &Client, route: &Route, tried: &Tried) -> Option<Slot> {
     let pool = route.pool();
-    pool.policy.pick(&pool.cursor, tried)
+    let slot = pool.policy.pick(&pool.cursor, tried)?;
+    if tried.is_empty() {
+        return Some(slot);
+    }
+    client.worker.view();
+    if !route.backend(slot).is_leaving() {
+        return Some(slot);
+    }
+    let mut others = *tried;
+    others.insert(slot);
+    (others.len() > tried.len()).then(|| pick(client, route, &others)).flatten()
 }
 
 /// Why `broken` may be repeated, as far as it itself goes; `None` when it must not be.
 pub(super) fn cause(broken: &Broken) -> Option<RetryCause> {
     match &broken.cause {
         Cause::Connect(_) => Some(RetryCause::Connect),
-        Cause::Exchange(ExchangeError::Closed(_)) if broken.written == 0 => Some(RetryCause::Unsent),
+        Cause::Exchange(ExchangeError::Closed(_) | ExchangeError::Drained) if broken.written == 0 => {
+            Some(RetryCause::Unsent)
+        }
         Cause::Exchange(ExchangeError::Closed(_)) if broken.reused => Some(RetryCause::Stale),
-        Cause::Exchange(ExchangeError::Closed(_)) => Some(RetryCause::Closed),
+        Cause::Exchange(ExchangeError::Closed(_) | ExchangeError::Drained) => Some(RetryCause::Closed),
         Cause::Exchange(ExchangeError::TryTimeout) => Some(RetryCause::TryTimeout),
         Cause::OutOfMeans(_) | Cause::Exchange(_) | Cause::Overdue => None,
     }
@@ -89,7 +103,7 @@ pub(super) fn next<'a>(
         return None;
     }
     spent.fresh |= reused;
-    let other = pick(route, &spent.tried);
+    let other = pick(client, route, &spent.tried);
     let Repeat { paid, wait } =
         spent.repeats.allow(why, limits(client), is_idempotent(&request.head.method), other.is_some())?;
     let wait = wait.map(|nth| backoff(nth, client.worker.random() as u64));
@@ -97,6 +111,9 @@ pub(super) fn next<'a>(
         spent.story.push_str("  not tried again: the time for the request would pass\n");
         return None;
     }
+    // Whoever wants a backend free gets no request back on it.
+    let back = (!route.backend(current).is_leaving()).then_some(current);
+    let slot = other.or_else(|| pick_other(client, route, current)).or(back)?;
     if paid && let Err(refused) = pay(client, route, spent) {
         client.worker.slot().shard.retries_refused[refused as usize].add(1);
         spent.story.push_str("  not tried again: ");
@@ -104,15 +121,14 @@ pub(super) fn next<'a>(
         spent.story.push('\n');
         return None;
     }
-    let slot = other.or_else(|| pick_other(route, current)).unwrap_or(current);
     Some(Next { slot, why, wait })
 }
 
 /// All were tried. Any but the last one, then: it had longer to recover.
-fn pick_other(route: &Route, current: Slot) -> Option<Slot> {
+fn pick_other(client: &Client, route: &Route, current: Slot) -> Option<Slot> {
     let mut tried = Tried::default();
     tried.insert(current);
-    pick(route, &tried)
+    pick(client, route, &tried)
 }
 
 /// Takes a repeat out of the budget: both of its bounds must allow it.

@@ -68,7 +68,7 @@ pub(super) async fn run(
     client.worker.budget.borrow_mut().deposit();
     let framing = body.framing(request.length_announced);
     let mut spent = Spent::default();
-    let mut slot = pick(route, &spent.tried);
+    let mut slot = pick(client, route, &spent.tried);
     loop {
         let Some(current) = slot else { return Err(nobody(route, spent)) };
         let backend = route.backend(current);

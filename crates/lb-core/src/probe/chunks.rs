@@ -1,0 +1,101 @@
+//! The chunked coding (RFC 9112 §7.1), taken apart byte by byte in constant memory.
+
+/// Bytes of sizes, extensions and trailers together: what has more is no answer to a check.
+const MOST_BESIDE: u32 = 16 * 1024;
+
+/// Where in the coding the next byte stands.
+#[derive(Debug, Default)]
+pub(super) struct Chunks {
+    place: Place,
+    /// Of the current chunk, still to come.
+    left: u64,
+    beside: u32,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Place {
+    /// Before the first digit of a size.
+    #[default]
+    Size,
+    /// Behind one.
+    Digits,
+    Extension,
+    SizeLf,
+    Data,
+    DataCr,
+    DataLf,
+    /// At the start of a line behind the last chunk.
+    Trailer,
+    InTrailer,
+    TrailerLf,
+    LastLf,
+    Through,
+}
+
+/// What stands next.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Found<'a> {
+    /// A piece of the content, not empty.
+    Data(&'a [u8]),
+    /// Nothing; more must come.
+    More,
+    /// The end of the body.
+    End,
+}
+
+impl Chunks {
+    /// Takes what stands next off the front of `bytes`.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(super) fn next<'a>(&mut self, bytes: &mut &'a [u8]) -> Result<Found<'a>, &'static str> {
+        loop {
+            if self.place == Place::Data {
+                let now = bytes.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+                let (piece, rest) = bytes.split_at(now);
+                (*bytes, self.left) = (rest, self.left - now as u64);
+                if self.left == 0 {
+                    self.place = Place::DataCr;
+                }
+                return Ok(if piece.is_empty() { Found::More } else { Found::Data(piece) });
+            }
+            let Some((byte, rest)) = bytes.split_first() else { return Ok(Found::More) };
+            *bytes = rest;
+            self.beside += 1;
+            if self.beside > MOST_BESIDE {
+                return Err("more chunk sizes and trailers than content");
+            }
+            self.place = self.step(*byte)?;
+            if self.place == Place::Through {
+                return Ok(Found::End);
+            }
+        }
+    }
+
+    fn step(&mut self, byte: u8) -> Result<Place, &'static str> {
+        use Place::{
+            Data, DataCr, DataLf, Digits, Extension, InTrailer, LastLf, Size, SizeLf, Through, Trailer, TrailerLf,
+        };
+        Ok(match (self.place, byte) {
+            (Size | Digits, byte) if byte.is_ascii_hexdigit() => {
+                let digit = char::from(byte).to_digit(16).map_or(0, u64::from);
+                self.left =
+                    self.left.checked_mul(16).and_then(|left| left.checked_add(digit)).ok_or("a chunk too large")?;
+                Digits
+            }
+            (Digits, b'\r') | (Extension, b'\r') => SizeLf,
+            (Digits, b';' | b' ' | b'\t') => Extension,
+            (Extension, byte) if byte != b'\n' => Extension,
+            (SizeLf, b'\n') if self.left == 0 => Trailer,
+            (SizeLf, b'\n') => Data,
+            (DataCr, b'\r') => DataLf,
+            (DataLf, b'\n') => Size,
+            (Trailer, b'\r') => LastLf,
+            (Trailer | InTrailer, byte) if byte != b'\n' && byte != b'\r' => InTrailer,
+            (InTrailer, b'\r') => TrailerLf,
+            (TrailerLf, b'\n') => Trailer,
+            (LastLf, b'\n') => Through,
+            _ => return Err("a malformed chunk"),
+        })
+    }
+}
