@@ -3,7 +3,9 @@
 mod access;
 mod admin;
 mod balancing;
+mod checks;
 mod deadlines;
+mod drain;
 mod ejection;
 mod exchange;
 mod failover;

@@ -28,6 +28,7 @@ mod runtime;
 mod shutdown;
 mod tunnels;
 mod upstream;
+mod wait_drained;
 mod worker;
 
 use std::fmt;
@@ -41,6 +42,7 @@ use tokio::sync::{mpsc, watch};
 
 pub use config::options_markdown;
 pub use shutdown::Signals;
+pub use wait_drained::{Failed as WaitFailed, wait_drained};
 
 use admin::{Admin, Token};
 use config::Config;

@@ -34,6 +34,7 @@ fn main() -> ExitCode {
             let _ = writeln!(std::io::stdout(), "{}: the configuration is good", path.display());
             return ExitCode::SUCCESS;
         }
+        Ok(Command::WaitDrained(asked)) => return wait_drained(&asked),
         Err(error) => {
             let _ = write!(std::io::stderr(), "loadbalancer: {error}");
             return ExitCode::from(error.exit_code());
@@ -41,11 +42,10 @@ fn main() -> ExitCode {
     };
     let _written_out = logging::init(&config.log);
     descriptors::raise();
-    let runtime =
-        match tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(LOOK_UPS).build() {
-            Ok(runtime) => runtime,
-            Err(error) => return fail(&error.to_string(), 1),
-        };
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error.to_string(), 1),
+    };
     let ended = runtime.block_on(async {
         let signals = Signals::new().map_err(loadbalancer::RunError::System)?;
         run(config, signals).await
@@ -56,6 +56,27 @@ fn main() -> ExitCode {
         Ok(Ended::Drained | Ended::Cut(0)) => ExitCode::SUCCESS,
         Ok(Ended::Cut(_)) => ExitCode::FAILURE,
         Err(error) => fail(&error.to_string(), error.exit_code()),
+    }
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(LOOK_UPS).build()
+}
+
+fn wait_drained(asked: &config::WaitDrained) -> ExitCode {
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error.to_string(), 1),
+    };
+    let waited = runtime.block_on(loadbalancer::wait_drained(asked));
+    // A name that is being resolved must not hold the end up.
+    runtime.shutdown_background();
+    match waited {
+        Ok(words) => {
+            let _ = writeln!(std::io::stdout(), "{words}");
+            ExitCode::SUCCESS
+        }
+        Err(failed) => fail(&failed.to_string(), failed.exit_code()),
     }
 }
 

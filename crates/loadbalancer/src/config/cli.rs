@@ -8,6 +8,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use super::options::{Kind, OPTIONS};
 use super::parse::split_backends;
 use super::raw::{Given, Origin, Raw};
+use super::wait::{self, WaitDrained};
 
 /// What the command line asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub(super) enum Verb {
     Run,
     /// Only check this file.
     Check(PathBuf),
+    /// Only ask another balancer.
+    WaitDrained(WaitDrained),
 }
 
 const ABOUT: &str = "An HTTP load balancer: exact round robin, health checks, safe timeouts, nothing lost on shutdown";
@@ -41,6 +44,7 @@ pub fn command() -> Command {
         // A script that adds a flag to a command line that has it already means the last one.
         .args_override_self(true)
         .subcommand(check)
+        .subcommand(wait::command())
         .arg(config);
     for option in OPTIONS.iter().filter(|option| option.flag.is_some() || option.variable.is_some()) {
         let list = matches!(option.kind, Kind::Backends | Kind::Networks);
@@ -85,6 +89,7 @@ pub(super) fn lower(matches: &ArgMatches, var: impl Fn(&str) -> Option<String>) 
     }
     let config = from_matches(matches, "config", "config", Some("LB_CONFIG"));
     let verb = match matches.subcommand() {
+        Some(("wait-drained", wait)) => Verb::WaitDrained(wait::lower(wait, var)),
         Some(("check", check)) => Verb::Check(check.get_one::<String>("file").map(PathBuf::from).unwrap_or_default()),
         _ => Verb::Run,
     };

@@ -13,6 +13,7 @@ mod rotation;
 #[cfg(test)]
 mod tests;
 mod validate;
+mod wait;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -31,6 +32,7 @@ pub use drain::DrainConfig;
 pub use options::options_markdown;
 pub(crate) use parse::duration;
 use raw::{Given, Origin, Problem, Raw, Wrong};
+pub use wait::{AdminAddress, WaitDrained};
 
 /// Everything the load balancer needs to know, checked.
 #[derive(Clone, Debug)]
@@ -205,6 +207,8 @@ pub enum Command {
     Run(Box<Config>),
     /// The file is good.
     Checked(PathBuf),
+    /// Ask a running balancer.
+    WaitDrained(WaitDrained),
 }
 
 /// What is wrong with the configuration.
@@ -248,6 +252,8 @@ pub fn parse(
     let (verb, config_file, typed) = cli::lower(&matches, &var);
     Ok(match verb {
         cli::Verb::Check(path) => check_file(path, typed),
+        // Nothing of this process's own configuration matters to another's.
+        cli::Verb::WaitDrained(asked) => Ok(Command::WaitDrained(asked)),
         cli::Verb::Run => {
             let mut problems = Vec::new();
             let file = config_file.map(|given| read_file(&given, &mut problems)).unwrap_or_default();
