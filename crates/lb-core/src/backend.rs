@@ -58,8 +58,9 @@ pub struct Backend {
     pub id: BackendId,
     /// As configured.
     pub spec: BackendSpec,
-    /// Requests that are under way. Written by all workers; relaxed, since no other memory depends on it. A padded
-    /// line of its own: it is the one number of a backend that workers share.
+    /// Requests that are under way. Written by all workers; sequentially consistent where somebody may wait for it to
+    /// go down ([`Gate`](crate::gate::Gate)), else no other memory depends on it. A padded line of its own: it is the
+    /// one number of a backend that workers share.
     in_flight: CachePadded<AtomicU64>,
     /// Errors since the last success; see [`Self::note_error`]. Written by all workers, and by the control task when
     /// it comes into rotation; relaxed, since no other memory depends on it. On a line of its own, which all workers only
@@ -91,9 +92,16 @@ impl Backend {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Counts one request in, unless `most` are under way; whether it did. Sequentially consistent, as [`Self::leave`]
+    /// is: see [`Queue`](crate::queue::Queue).
+    pub fn enter_below(&self, most: u64) -> bool {
+        let add = |in_flight| (in_flight < most).then_some(in_flight + 1);
+        self.in_flight.fetch_update(Ordering::SeqCst, Ordering::SeqCst, add).is_ok()
+    }
+
     /// Counts one request out.
     pub fn leave(&self) {
-        let before = self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        let before = self.in_flight.fetch_sub(1, Ordering::SeqCst);
         debug_assert!(before > 0, "left more often than entered");
     }
 

@@ -20,6 +20,7 @@
 pub mod api;
 pub mod backend;
 pub mod check;
+pub mod gate;
 pub mod health;
 pub mod metrics;
 pub mod outlier;
@@ -27,6 +28,7 @@ pub mod panic;
 pub mod policy;
 #[cfg(feature = "probe")]
 pub mod probe;
+pub mod queue;
 pub mod retry;
 pub mod rotation;
 pub mod slow_start;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use crate::api::{AdminState, BackendState, Health, PoolState, ReasonCode};
 use crate::backend::Backend;
+use crate::gate::Gate;
 use crate::policy::{Cursor, Policy, RoundRobin, Slot};
 use crate::{panic, slow_start};
 
@@ -37,6 +38,8 @@ pub struct PoolView {
     pub in_panic: bool,
     /// The largest share of a backend in rotation; others' are relative to it.
     most_tenths: u32,
+    /// What may be under way at a time; `None` when nothing is limited. Carried from snapshot to snapshot.
+    pub gate: Option<Arc<Gate>>,
 }
 
 /// A backend at one moment.
@@ -96,7 +99,7 @@ impl PoolView {
         let in_rotation = backends.iter().filter(|view| view.in_rotation());
         let most_tenths = in_rotation.map(|view| view.tenths).max().unwrap_or_default().max(1);
         let policy = Box::new(RoundRobin::new([]));
-        let mut pool = Self { name, cursor, backends, policy, in_panic, most_tenths };
+        let mut pool = Self { name, cursor, backends, policy, in_panic, most_tenths, gate: None };
         let used = || pool.backends.iter().enumerate().filter(|(_, view)| pool.takes_requests(view));
         let share = |view: &BackendView| if in_panic { slow_start::WHOLE } else { view.tenths };
         let weights: Vec<_> = used().map(|(_, view)| (view.backend.spec.weight, share(view))).collect();
@@ -117,6 +120,11 @@ impl PoolView {
             (true, true) => 1.0,
             (true, false) => f64::from(view.tenths) / f64::from(self.most_tenths),
         }
+    }
+
+    /// The same, with a limit to what may be under way.
+    pub fn with_gate(self, gate: Option<Arc<Gate>>) -> Self {
+        Self { gate, ..self }
     }
 
     /// How many backends are in rotation.

@@ -73,4 +73,8 @@ pub struct Cursor {
 pub trait Policy: Send + Sync {
     /// The slot of a backend that was not tried yet, or `None` when there is none.
     fn pick(&self, cursor: &Cursor, tried: &Tried) -> Option<Slot>;
+
+    /// As [`Self::pick`], but the first one that `enter` lets in. `enter` is asked for each backend that was not tried
+    /// before `None` is the answer, for some perhaps more than once; what it lets in is what is returned.
+    fn pick_where(&self, cursor: &Cursor, tried: &Tried, enter: &mut dyn FnMut(Slot) -> bool) -> Option<Slot>;
 }

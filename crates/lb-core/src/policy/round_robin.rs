@@ -18,6 +18,8 @@ use super::{Cursor, Policy, Slot, Tried};
 #[derive(Debug)]
 pub struct RoundRobin {
     table: Box<[Slot]>,
+    /// Each backend of the table once.
+    slots: Box<[Slot]>,
 }
 
 impl RoundRobin {
@@ -25,11 +27,12 @@ impl RoundRobin {
     pub fn new(weights: impl IntoIterator<Item = (Slot, u32)>) -> Self {
         let mut weights: Vec<(Slot, u64)> =
             weights.into_iter().filter(|(_, weight)| *weight > 0).map(|(slot, weight)| (slot, weight.into())).collect();
+        let slots = weights.iter().map(|(slot, _)| *slot).collect();
         let divisor = weights.iter().fold(0, |divisor, (_, weight)| gcd(divisor, *weight)).max(1);
         for (_, weight) in &mut weights {
             *weight /= divisor;
         }
-        Self { table: chairman_table(&weights) }
+        Self { table: chairman_table(&weights), slots }
     }
 
     /// Slots of one period, in order.
@@ -62,7 +65,30 @@ impl Policy for RoundRobin {
         let (before, after) = self.table.split_at(start);
         after.iter().chain(before).copied().find(|slot| !tried.contains(*slot))
     }
+
+    fn pick_where(&self, cursor: &Cursor, tried: &Tried, enter: &mut dyn FnMut(Slot) -> bool) -> Option<Slot> {
+        if self.table.is_empty() {
+            return None;
+        }
+        // One that is full gives its turn to the next turn of all workers, not to its neighbour: that would get a
+        // double share (four backends, one full, a local step: 1000 / 0 / 2000 / 1000).
+        let position = if tried.is_empty() { &cursor.first } else { &cursor.retry };
+        for _ in 0..self.slots.len().min(MOST_TURNS) {
+            let slot = self.next(position);
+            if !tried.contains(slot) && enter(slot) {
+                return Some(slot);
+            }
+        }
+        // Turns of a weighted table come back to the heavy ones; each is asked once before the answer is no.
+        let start = (position.load(Ordering::Relaxed) % self.slots.len() as u64) as usize;
+        let (before, after) = self.slots.split_at(start);
+        after.iter().chain(before).copied().find(|slot| !tried.contains(*slot) && enter(*slot))
+    }
 }
+
+/// Turns that one pick takes when it finds full backends; enough to find one of few that have room fairly, and not so
+/// many that a thousand full ones cost a thousand writes to the shared position.
+const MOST_TURNS: usize = 16;
 
 /// One turn that a backend is owed: it may not be served before `release`, and the least `deadline` goes first.
 struct Turn {
