@@ -24,11 +24,13 @@ pub mod gate;
 pub mod health;
 pub mod metrics;
 pub mod outlier;
+pub mod overload;
 pub mod panic;
 pub mod policy;
 #[cfg(feature = "probe")]
 pub mod probe;
 pub mod queue;
+pub mod rate;
 pub mod retry;
 pub mod rotation;
 pub mod slow_start;
