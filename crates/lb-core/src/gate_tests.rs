@@ -9,13 +9,16 @@ use proptest::prelude::*;
 use super::*;
 use crate::api::{AdminState, Health, ReasonCode};
 use crate::backend::{BackendId, BackendSpec, HostPort};
-use crate::queue::Joined;
+use crate::queue::{Joined, Look};
 use crate::snapshot::BackendView;
 
 fn pool(backends: u32) -> PoolView {
     let view = |id: u32| {
         let address = HostPort { host: "127.0.0.1".to_owned(), port: 8081 };
         BackendView {
+            cut: false,
+            ejected: false,
+            tenths: crate::slow_start::WHOLE,
             backend: Backend::new(BackendId(id), BackendSpec { name: format!("b{id}"), address, weight: 1 }, 1),
             address: Some(SocketAddr::from(([127, 0, 0, 1], 8081))),
             admin: AdminState::Ready,
@@ -24,7 +27,7 @@ fn pool(backends: u32) -> PoolView {
             reason: "".into(),
         }
     };
-    PoolView::new("p".into(), Arc::default(), (0..backends).map(view).collect())
+    PoolView::new("p".into(), Arc::default(), (0..backends).map(view).collect(), 0)
 }
 
 fn gate(requests: Option<u64>, requests_per_backend: Option<u64>) -> Gate {
@@ -129,6 +132,10 @@ fn take<'a>(gate: &'a Gate, pool: &'a PoolView, tried: &Tried) -> Option<Permit<
     }
 }
 
+fn look<'a>(gate: &'a Gate, pool: &'a PoolView, tried: &Tried) -> Look<Permit<'a>> {
+    take(gate, pool, tried).map_or(Look::Nothing, Look::Took)
+}
+
 /// Waits for a place as a worker does, and for at most `looks` wake-ups.
 fn enter<'a>(gate: &'a Gate, pool: &'a PoolView, tried: &Tried, looks: usize) -> Option<Permit<'a>> {
     if gate.queue.waiting() == 0
@@ -137,14 +144,14 @@ fn enter<'a>(gate: &'a Gate, pool: &'a PoolView, tried: &Tried, looks: usize) ->
         return Some(permit);
     }
     let picky = !tried.is_empty();
-    let mut ticket = match gate.queue.join(picky, 0, || take(gate, pool, tried)).expect("the line is long enough") {
+    let mut ticket = match gate.queue.join(picky, 0, || look(gate, pool, tried)).expect("the line is long enough") {
         Joined::Through(permit) => return Some(permit),
         Joined::Waits(ticket) => ticket,
     };
     let waker: Waker = Arc::new(Unpark(std::thread::current())).into();
     let begun = Instant::now();
     for _ in 0..looks {
-        if let Some(permit) = ticket.turn(&waker, || take(gate, pool, tried)) {
+        if let Some(permit) = ticket.turn(&waker, || look(gate, pool, tried)) {
             return Some(permit);
         }
         std::thread::park_timeout(Duration::from_secs(20));

@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-/// A moment, in nanoseconds since the worker started. Never goes back.
+/// A moment, in nanoseconds since the process started, on all workers alike. Never goes back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Tick(u64);
 
@@ -20,6 +20,10 @@ impl Tick {
         Self(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
     }
 
+    pub(crate) fn as_ns(self) -> u64 {
+        self.0
+    }
+
     pub(crate) fn as_ms(self) -> u64 {
         self.0 / 1_000_000
     }
@@ -33,8 +37,15 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
+    /// A clock of its own.
+    #[cfg(test)]
     pub(crate) fn new() -> Self {
-        Self { started: Instant::now(), now: Cell::default() }
+        Self::since(Instant::now())
+    }
+
+    /// One whose ticks mean the same as those of others since `started`.
+    pub(crate) fn since(started: Instant) -> Self {
+        Self { started, now: Cell::default() }
     }
 
     /// Reads the real clock.

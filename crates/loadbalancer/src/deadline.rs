@@ -29,6 +29,8 @@ pub(crate) enum Waiting {
     ClientHead,
     /// The next request.
     NextRequest,
+    /// A place at a backend.
+    Queue,
     /// A connection to a backend.
     Connect,
     /// The moment to try once more.
@@ -201,6 +203,14 @@ impl Deadline {
     }
 }
 
+/// Why waits are to end sooner.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Ending {
+    pub draining: bool,
+    /// Memory is: what is idle must go.
+    pub scarce: bool,
+}
+
 /// All deadlines of a worker.
 #[derive(Debug, Default)]
 pub(crate) struct Sweep {
@@ -233,9 +243,10 @@ impl Sweep {
         }
     }
 
-    /// Marks and wakes what has expired. When the worker drains, those that wait for a request without a byte of it
-    /// wait no longer than `quiet` from now, and tunnels no longer without a byte; so do tunnels that are hurried.
-    pub(crate) fn run(&self, clock: &Clock, draining: bool, quiet: Duration) {
+    /// Marks and wakes what has expired. When the worker drains or means are scarce, those that wait for a request
+    /// without a byte of it wait no longer than `quiet` from now; when it drains, tunnels no longer without a byte; so
+    /// do tunnels that are hurried.
+    pub(crate) fn run(&self, clock: &Clock, Ending { draining, scarce }: Ending, quiet: Duration) {
         let now = clock.read();
         self.entries.borrow_mut().retain(|entry| {
             let Some(deadline) = entry.upgrade() else { return false };
@@ -246,7 +257,7 @@ impl Sweep {
             let shorten = match deadline.waiting.get() {
                 Waiting::FirstRequest | Waiting::NextRequest => {
                     deadline.rest();
-                    draining
+                    draining || scarce
                 }
                 Waiting::Tunnel => {
                     if draining {
@@ -274,20 +285,26 @@ mod tests {
         let (clock, sweep) = (Clock::new(), Sweep::default());
         let past = sweep.enter(Waiting::ClientHead, Tick::default());
         let future = sweep.enter(Waiting::NextRequest, clock.read().plus(Duration::from_secs(3600)));
-        sweep.run(&clock, false, Duration::ZERO);
+        sweep.run(&clock, Ending::default(), Duration::ZERO);
         assert!(past.expired() && !future.expired());
-        past.set(Waiting::Connect, clock.now().plus(Duration::from_secs(3600)));
+        let hour = clock.now().plus(Duration::from_secs(3600));
+        past.set(Waiting::Connect, hour);
         assert!(!past.expired());
-        sweep.run(&clock, true, Duration::ZERO);
-        sweep.run(&clock, true, Duration::ZERO);
+        let (draining, scarce) = (Ending { draining: true, scarce: false }, Ending { draining: false, scarce: true });
+        sweep.run(&clock, draining, Duration::ZERO);
+        sweep.run(&clock, draining, Duration::ZERO);
         assert!(future.expired() && !past.expired(), "draining shortens only the wait for a next request");
+        let (idle, tunnel) = (sweep.enter(Waiting::NextRequest, hour), sweep.enter(Waiting::Tunnel, hour));
+        sweep.run(&clock, scarce, Duration::ZERO);
+        sweep.run(&clock, scarce, Duration::ZERO);
+        assert!(idle.expired() && !tunnel.expired() && !past.expired(), "what is scarce is taken from the idle");
     }
 
     #[test]
     fn entries_of_closed_connections_go_away() {
         let (clock, sweep) = (Clock::new(), Sweep::default());
         drop(sweep.enter(Waiting::ClientHead, Tick::default()));
-        sweep.run(&clock, false, Duration::ZERO);
+        sweep.run(&clock, Ending::default(), Duration::ZERO);
         assert!(sweep.entries.borrow().is_empty());
     }
 }

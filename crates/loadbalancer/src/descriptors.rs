@@ -35,8 +35,16 @@ pub(crate) fn limit() -> u64 {
     rlimit::Resource::NOFILE.get_soft().unwrap_or(USUAL)
 }
 
-/// How many client connections may be open at a time with `limit` descriptors; says in the log how it came about.
-pub(crate) fn share_out(limit: u64, config: &Config) -> usize {
+/// How many connections may be open at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shares {
+    pub clients: usize,
+    /// To backends, idle ones included: as many as clients may need, and what clients leave.
+    pub backends: usize,
+}
+
+/// How many connections `limit` descriptors carry; says in the log how it came about.
+pub(crate) fn share_out(limit: u64, config: &Config) -> Shares {
     let backends = config.pool.backends.len();
     // A connection that is kept for the next check is held between them, too.
     let checks = if config.checks.reuse { backends } else { backends.min(config.checks.concurrency) };
@@ -53,7 +61,8 @@ pub(crate) fn share_out(limit: u64, config: &Config) -> usize {
         None => carried,
     };
     tracing::info!(descriptors = limit, connections, "limits");
-    connections
+    // Both halves are alike; what a smaller limit leaves of the clients' is the backends'.
+    Shares { clients: connections, backends: 2 * carried - connections }
 }
 
 /// Half of what is left after the reserve. Under a limit so small that the reserve would take nearly all, half goes to

@@ -22,6 +22,7 @@ mod in_flight;
 mod listen;
 pub mod logging;
 mod notify;
+mod overload;
 mod proxy;
 mod proxy_protocol;
 mod runtime;
@@ -153,9 +154,9 @@ pub async fn run(config: Config, mut signals: Signals) -> Result<Ended, RunError
 
     let (drain, check_timeout) = (config.timeouts.drain, config.health.timeout);
     let (live_failures, failures) = mpsc::channel(LIVE_FAILURES);
-    let most_connections = descriptors::share_out(descriptors::limit(), &config);
+    let shares = descriptors::share_out(descriptors::limit(), &config);
     let (suspects, suspected) = mpsc::channel(SUSPECTS);
-    let shared = Shared::new(config, most_connections, live_failures, suspects, log);
+    let shared = Shared::new(config, shares, live_failures, suspects, log);
     let shown = reachable(address).to_string();
     let (control, mut control_task) = control::start(Arc::clone(&shared), failures, suspected, shown);
     let (phase_tx, phase) = watch::channel(Phase::Serving);

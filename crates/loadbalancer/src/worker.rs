@@ -6,15 +6,18 @@ use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use crossbeam_utils::CachePadded;
 use http::HeaderValue;
 use lb_core::api::AdminState;
 use lb_core::backend::{Backend, BackendId};
+use lb_core::gate::Gate;
 use lb_core::health::Failure;
 use lb_core::metrics::{BackendShard, LocalReply, Look, Rejected, WorkerShard};
+use lb_core::overload::Level;
+use lb_core::rate::RateLimiter;
 use lb_core::retry::{ActiveRetries, RetryBudget, RetryPolicy};
 use lb_core::snapshot::Snapshot;
 use tokio::sync::{Notify, mpsc};
@@ -23,10 +26,12 @@ use crate::access;
 use crate::clock::{Clock, Tick};
 use crate::config::Config;
 use crate::conn::Rest;
-use crate::deadline::{Deadline, Sweep};
+use crate::deadline::{Deadline, Ending, Sweep};
+use crate::descriptors::Shares;
 use crate::listen::Admission;
+use crate::overload::Overload;
 use crate::tunnels::Tunnels;
-use crate::upstream::{ConnCache, UpstreamConn, Via};
+use crate::upstream::{ConnCache, OpenConns, Opened, UpstreamConn, Via};
 
 /// How long what is idle is still served once its end is wanted. A client that has just sent its next request, or is
 /// about to, gets an answer with `Connection: close` instead of a reset, and a tunnel is not cut inside a message; a
@@ -73,6 +78,12 @@ pub(crate) struct Shared {
     /// The way to the access log's writer; `None` when it is off.
     pub access: Option<access::Log>,
     pub admission: Arc<Admission>,
+    /// The moment that all clocks count from.
+    pub started: Instant,
+    pub overload: Overload,
+    /// `None` when clients may ask as often as they like.
+    pub rate: Option<RateLimiter>,
+    pub backend_conns: Arc<OpenConns>,
     /// `Via`, made once: as a field for responses, as text for requests.
     pub via: HeaderValue,
     pub via_text: Via,
@@ -132,6 +143,8 @@ pub(crate) struct View {
 pub(crate) struct LocalBackend {
     pub backend: Arc<Backend>,
     pub address: Cell<Option<SocketAddr>>,
+    /// Its pool's; `None` when nothing is limited.
+    gate: Option<Arc<Gate>>,
     pub idle: ConnCache,
     in_rotation: Cell<bool>,
     /// What is under way at it is to be closed.
@@ -151,7 +164,7 @@ impl Shared {
     /// The state before the control task has published a first snapshot.
     pub(crate) fn new(
         config: Config,
-        most_connections: usize,
+        shares: Shares,
         live_failures: mpsc::Sender<LiveFailure>,
         suspects: mpsc::Sender<BackendId>,
         access: Option<access::Log>,
@@ -161,12 +174,17 @@ impl Shared {
         // The option takes tokens only, which are valid values.
         let value =
             |text: &str| HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("1.1 loadbalancer"));
+        let rate = config.admit.rate.as_ref().map(|rate| RateLimiter::new(rate.policy, rate.clients));
         Arc::new(Self {
+            started: Instant::now(),
+            overload: Overload::default(),
+            rate,
+            backend_conns: OpenConns::new(config.admit.connections, shares.backends),
             snapshot: ArcSwap::default(),
             generation: AtomicU64::new(0),
             live_failures,
             suspects,
-            admission: Admission::new(most_connections, config.admission.connections_per_client),
+            admission: Admission::new(shares.clients, config.admission.connections_per_client),
             workers: (0..config.workers).map(|_| CachePadded::default()).collect(),
             tunnels: Tunnels::default(),
             retries: ActiveRetries::default(),
@@ -191,6 +209,14 @@ impl LocalBackend {
         self.backend.shard(self.worker)
     }
 
+    /// A request that was counted in is through.
+    pub(crate) fn leave(&self) {
+        match &self.gate {
+            None => self.backend.leave(),
+            Some(gate) => gate.leave(&self.backend),
+        }
+    }
+
     /// A tunnel to it opens, whose time `deadline` keeps.
     pub(crate) fn tunnel_opens(&self, deadline: &Rc<Deadline>) {
         let mut tunnels = self.tunnels.borrow_mut();
@@ -202,7 +228,7 @@ impl LocalBackend {
     }
 
     /// Whether an operator wants it free of requests, now. If not, tunnels that were to end go on until `calm`.
-    fn leave(&self, leaving: bool, calm: Tick) {
+    fn be_left(&self, leaving: bool, calm: Tick) {
         if self.leaving.replace(leaving) == leaving {
             return;
         }
@@ -218,7 +244,9 @@ impl LocalBackend {
 
     /// Keeps a connection whose exchange is through, unless the backend has moved or left rotation meanwhile.
     pub(crate) fn keep(&self, connection: Box<UpstreamConn>, now: Tick, most: usize) {
-        if self.in_rotation.get() && self.address.get() == Some(connection.address) {
+        // In a crowd its place is worth more.
+        let crowd = connection.place.as_ref().is_some_and(Opened::is_in_a_crowd);
+        if !crowd && self.in_rotation.get() && self.address.get() == Some(connection.address) {
             self.idle.put(connection, now, most);
         }
     }
@@ -226,7 +254,7 @@ impl LocalBackend {
 
 impl Worker {
     pub(crate) fn new(id: usize, shared: Arc<Shared>) -> Rc<Self> {
-        let clock = Clock::new();
+        let clock = Clock::since(shared.started);
         let retry = &shared.config.retry;
         // Each worker gets its share of the reserve, but enough for a backend that dies under it.
         let reserve = (retry.reserve / shared.config.workers as u32).max(retry.reserve.min(10));
@@ -291,7 +319,7 @@ impl Worker {
                     let moved = local.address.replace(view.address) != view.address;
                     local.in_rotation.set(pool.takes_requests(view));
                     local.cut.set(view.cut);
-                    local.leave(view.admin != AdminState::Ready, calm);
+                    local.be_left(view.admin != AdminState::Ready, calm);
                     if moved || !pool.takes_requests(view) {
                         local.idle.clear();
                     }
@@ -299,6 +327,7 @@ impl Worker {
                 }
                 None => Rc::new(LocalBackend {
                     backend: Arc::clone(&view.backend),
+                    gate: pool.gate.clone(),
                     address: Cell::new(view.address),
                     idle: ConnCache::default(),
                     in_rotation: Cell::new(pool.takes_requests(view)),
@@ -344,8 +373,15 @@ impl Worker {
 
     /// What the sweep does: deadlines, idle connections to backends, lines of the access log, a sign of life.
     pub(crate) fn sweep(self: &Rc<Self>) {
-        self.sweep.run(&self.clock, self.draining.get(), QUIET);
-        self.rest.sweep(self, QUIET);
+        let scarce = self.shared.overload.level() > Level::Calm;
+        self.sweep.run(&self.clock, Ending { draining: self.draining.get(), scarce }, QUIET);
+        self.rest.sweep(self, scarce, QUIET);
+        if scarce {
+            self.has_freed();
+        }
+        if scarce || self.shared.backend_conns.is_crowded() {
+            self.close_idle();
+        }
         let (view, now) = (self.view(), self.clock.now());
         for local in view.pools.iter().flatten() {
             local.idle.purge(now, self.shared.config.upstream.idle_timeout);

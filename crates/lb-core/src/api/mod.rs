@@ -7,6 +7,7 @@
 //!
 //! What does not live here: how the numbers come about (`metrics`), and who may ask (the load balancer's `admin`).
 
+mod admission;
 mod checks;
 mod drain;
 #[cfg(test)]
@@ -16,6 +17,7 @@ mod tunnels;
 
 use serde::{Deserialize, Serialize};
 
+pub use admission::{Overload, OverloadLevel, Queue};
 pub use checks::{CheckResult, CheckSource, Checks, RESULTS_KEPT};
 pub use drain::{AtDeadline, Drain, DrainReport, InFlight};
 pub use token::{TOKEN_FILE_MODE, runtime_dir, token_file_name};
@@ -38,6 +40,8 @@ pub struct Status {
     pub proxy_address: String,
     pub workers: u32,
     pub connections: Connections,
+    #[serde(default)]
+    pub overload: Overload,
     /// All pools together.
     pub traffic: Traffic,
     pub pools: Vec<Pool>,
@@ -142,6 +146,9 @@ pub struct Pool {
     /// In words: `3 of 3 backends ready`.
     pub reason: String,
     pub traffic: Traffic,
+    /// `null` when nothing is limited.
+    #[serde(default)]
+    pub queue: Option<Queue>,
     pub backends: Vec<Backend>,
 }
 
@@ -442,6 +449,8 @@ pub enum EventKind {
     Panic,
     /// A backend on its way out: safe to stop, or past its deadline.
     Drain,
+    /// There is too much of something, or no more.
+    Overload,
 }
 
 /// The `delta` event of `GET /v1/stream`: everything that may have changed since the last tick.
@@ -452,6 +461,8 @@ pub struct Delta {
     pub generation: u64,
     pub ready: Readiness,
     pub connections: Connections,
+    #[serde(default)]
+    pub overload: Overload,
     pub traffic: Traffic,
     pub pools: Vec<PoolDelta>,
     /// Events that are newer than the last delta's.
@@ -467,6 +478,9 @@ pub struct PoolDelta {
     pub state: PoolState,
     pub reason: String,
     pub traffic: Traffic,
+    /// As in [`Pool`].
+    #[serde(default)]
+    pub queue: Option<Queue>,
     /// Only the backends that differ from the last tick, whole except `recent_requests_per_s`: in a delta it holds
     /// just the newest number, to append. A backend that is not listed had the same figures (append its
     /// `traffic.requests_per_s`).

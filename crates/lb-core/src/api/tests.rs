@@ -121,6 +121,29 @@ fn sample() -> Sample {
     }
 }
 
+fn overload() -> Overload {
+    Overload {
+        level: OverloadLevel::Shed,
+        reason: Some("memory: 250 of 256 MiB used; from 95 % on".to_owned()),
+        memory_used_bytes: 262_144_000,
+        memory_limit_bytes: 268_435_456,
+        backend_connections: 12,
+        backend_connections_limit: Some(100),
+    }
+}
+
+fn queue() -> Queue {
+    Queue {
+        max_requests: None,
+        max_requests_per_backend: Some(10),
+        waiting: 3,
+        length: 1024,
+        longest_wait_ms: 120,
+        queued_total: 40,
+        refused_total: 1,
+    }
+}
+
 fn readiness() -> Readiness {
     Readiness { ready: true, reason: "pool default: 2 of 3 backends ready".to_owned(), draining: false }
 }
@@ -148,6 +171,7 @@ fn everything() -> serde_json::Value {
         proxy_address: "127.0.0.1:8080".to_owned(),
         workers: 2,
         connections: Connections { open: 3, accepted_total: 9 },
+        overload: overload(),
         traffic: traffic(),
         pools: vec![Pool {
             name: "default".to_owned(),
@@ -155,6 +179,7 @@ fn everything() -> serde_json::Value {
             state: PoolState::Degraded,
             reason: "2 of 3 backends ready".to_owned(),
             traffic: traffic(),
+            queue: Some(queue()),
             backends: vec![backend()],
         }],
         events: vec![event(), Event { pool: None, backend: None, kind: EventKind::Lifecycle, ..event() }],
@@ -166,12 +191,14 @@ fn everything() -> serde_json::Value {
         generation: 5,
         ready: readiness(),
         connections: status.connections,
+        overload: Overload { level: OverloadLevel::Calm, reason: None, ..overload() },
         traffic: traffic(),
         pools: vec![PoolDelta {
             name: "default".to_owned(),
             state: PoolState::Down,
             reason: "0 of 3 backends ready".to_owned(),
             traffic: traffic(),
+            queue: None,
             backends: vec![backend()],
         }],
         events: vec![event()],

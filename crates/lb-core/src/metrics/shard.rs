@@ -81,11 +81,22 @@ pub enum LocalReply {
     OutOfMeans,
     /// No reply (499 in logs): the client went away.
     ClientGone,
+    /// 503: its pool's limits are reached, and as many wait as may.
+    QueueFull,
+    /// 503: it waited for a place for as long as it may.
+    QueueTimeout,
+    /// 504: it waited for a place, and its deadline could not be kept any more.
+    QueueDeadline,
+    /// 503: memory is nearly used up.
+    Overloaded,
+    /// 429: its client asks too often. The client's fault, but nothing is wrong with the request, and its connection
+    /// goes on: no [`Rejected`].
+    RateLimited,
 }
 
 impl LocalReply {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 15] = [
         Self::NoRoute,
         Self::NoBackend,
         Self::ConnectFailed,
@@ -96,6 +107,11 @@ impl LocalReply {
         Self::Deadline,
         Self::OutOfMeans,
         Self::ClientGone,
+        Self::QueueFull,
+        Self::QueueTimeout,
+        Self::QueueDeadline,
+        Self::Overloaded,
+        Self::RateLimited,
     ];
 
     /// The label.
@@ -111,6 +127,11 @@ impl LocalReply {
             Self::Deadline => "deadline",
             Self::OutOfMeans => "out_of_means",
             Self::ClientGone => "client_gone",
+            Self::QueueFull => "queue_full",
+            Self::QueueTimeout => "queue_timeout",
+            Self::QueueDeadline => "queue_deadline",
+            Self::Overloaded => "overloaded",
+            Self::RateLimited => "rate_limited",
         }
     }
 
@@ -118,10 +139,11 @@ impl LocalReply {
     pub const fn status(self) -> u16 {
         match self {
             Self::NoRoute => 404,
+            Self::RateLimited => 429,
             Self::ClientGone => 499,
             Self::ConnectFailed | Self::UpstreamClosed | Self::BadResponse => 502,
-            Self::NoBackend | Self::OutOfMeans => 503,
-            Self::ConnectTimeout | Self::HeadTimeout | Self::Deadline => 504,
+            Self::NoBackend | Self::OutOfMeans | Self::QueueFull | Self::QueueTimeout | Self::Overloaded => 503,
+            Self::ConnectTimeout | Self::HeadTimeout | Self::Deadline | Self::QueueDeadline => 504,
         }
     }
 }
@@ -265,6 +287,8 @@ pub struct WorkerShard {
     pub cut_overdue: Counter,
     /// Tasks that panicked; each cost one connection.
     pub panics: Counter,
+    /// How long requests waited for a place, those that had to.
+    pub queue_wait: Histogram,
 }
 
 /// Sums of [`WorkerShard`]s.
@@ -292,6 +316,8 @@ pub struct WorkerTotals {
     pub cut_overdue: u64,
     /// As in [`WorkerShard`].
     pub panics: u64,
+    /// As in [`WorkerShard`].
+    pub queue_wait: Counts,
 }
 
 impl WorkerTotals {
@@ -308,6 +334,7 @@ impl WorkerTotals {
         add_each(&mut self.retries_refused, &shard.retries_refused);
         self.cut_overdue += shard.cut_overdue.value();
         self.panics += shard.panics.value();
+        self.queue_wait.add(&shard.queue_wait);
     }
 
     /// Client connections open now. Closes are counted by the worker that accepted, so this is never negative at

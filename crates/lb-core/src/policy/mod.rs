@@ -27,6 +27,13 @@ pub struct Tried {
 }
 
 impl Tried {
+    /// `slot` alone.
+    pub fn of(slot: Slot) -> Self {
+        let mut tried = Self::default();
+        tried.insert(slot);
+        tried
+    }
+
     /// Remembers `slot`. Once [`MAX_ATTEMPTS`] are remembered, further ones are dropped; the caller stops there.
     pub fn insert(&mut self, slot: Slot) {
         if let Some(free) = self.slots.get_mut(usize::from(self.len)) {

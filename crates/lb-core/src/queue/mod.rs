@@ -71,10 +71,21 @@ struct Waiter {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueFull;
 
+/// What a look around came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look<T> {
+    /// There was something, and it is taken.
+    Took(T),
+    /// There is nothing for this one.
+    Nothing,
+    /// Nothing was taken, and it waits no longer.
+    GivesUp(T),
+}
+
 /// What came of joining.
 #[derive(Debug)]
 pub enum Joined<'a, T> {
-    /// There was something to take.
+    /// There was something to take, or it did not want to wait.
     Through(T),
     /// It must wait.
     Waits(Ticket<'a>),
@@ -127,17 +138,20 @@ impl Queue {
         &self,
         picky: bool,
         since_ms: u64,
-        take: impl FnOnce() -> Option<T>,
+        take: impl FnOnce() -> Look<T>,
     ) -> Result<Joined<'_, T>, QueueFull> {
         let mut line = self.line();
         let announced = Announced::new(&self.waiting);
         // Behind somebody who takes anything there is only what was freed beyond what the called ones will take.
         if line.easy == 0 || line.spare > 0 {
-            if let Some(taken) = take() {
-                line.spare = line.spare.saturating_sub(1);
-                return Ok(Joined::Through(taken));
+            match take() {
+                Look::Took(taken) => {
+                    line.spare = line.spare.saturating_sub(1);
+                    return Ok(Joined::Through(taken));
+                }
+                Look::GivesUp(taken) => return Ok(Joined::Through(taken)),
+                Look::Nothing => line.found_nothing(picky),
             }
-            line.found_nothing(picky);
         }
         let ahead = line.standing.len() + line.called.len();
         if ahead >= self.most {
@@ -238,7 +252,7 @@ impl Line {
 impl Ticket<'_> {
     /// If it was called: what `take` finds, and the place in the line is given up. `None` while it must wait; `waker` is
     /// woken when it is called.
-    pub fn turn<T>(&mut self, waker: &Waker, take: impl FnOnce() -> Option<T>) -> Option<T> {
+    pub fn turn<T>(&mut self, waker: &Waker, take: impl FnOnce() -> Look<T>) -> Option<T> {
         let mut line = self.queue.line();
         if let Some(waiter) = line.standing.get_mut(&self.number) {
             if !waiter.waker.as_ref().is_some_and(|stored| stored.will_wake(waker)) {
@@ -250,21 +264,25 @@ impl Ticket<'_> {
         if !line.called.contains_key(&self.number) {
             return None;
         }
-        let taken = take();
-        let Some(mut waiter) = line.called.remove(&self.number) else { return taken };
-        if taken.is_some() {
-            line.go_on(self.number, true, self.number + 1);
-            line.leave(&waiter, &self.queue.waiting);
-            return taken;
-        }
-        let picky = waiter.picky;
-        waiter.waker = Some(waker.clone());
-        line.standing.insert(self.number, waiter);
-        line.found_nothing(picky);
-        if picky {
-            line.go_on(self.number, false, self.number + 1);
-        }
-        None
+        let look = take();
+        let mut waiter = line.called.remove(&self.number)?;
+        let (taken, through) = match look {
+            Look::Took(through) => (true, through),
+            Look::GivesUp(through) => (false, through),
+            Look::Nothing => {
+                let picky = waiter.picky;
+                waiter.waker = Some(waker.clone());
+                line.standing.insert(self.number, waiter);
+                line.found_nothing(picky);
+                if picky {
+                    line.go_on(self.number, false, self.number + 1);
+                }
+                return None;
+            }
+        };
+        line.go_on(self.number, taken, 0);
+        line.leave(&waiter, &self.queue.waiting);
+        Some(through)
     }
 }
 

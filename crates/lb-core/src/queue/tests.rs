@@ -21,6 +21,15 @@ impl Wake for Flag {
 struct Places(RefCell<[u32; 3]>);
 
 impl Places {
+    fn look(&self, tried: u8) -> Look<Option<usize>> {
+        match self.take(tried) {
+            Some(at) => Look::Took(Some(at)),
+            // All were tried: there is nothing to wait for.
+            None if tried == 7 => Look::GivesUp(None),
+            None => Look::Nothing,
+        }
+    }
+
     /// A place at a server that is not in the bit set `tried`.
     fn take(&self, tried: u8) -> Option<usize> {
         let mut free = self.0.borrow_mut();
@@ -68,7 +77,7 @@ impl<'a> Run<'a> {
         {
             return self.busy.push(at);
         }
-        match self.queue.join(tried != 0, 0, || self.places.take(tried)) {
+        match self.queue.join(tried != 0, 0, || self.places.look(tried)) {
             Ok(Joined::Through(at)) => self.is_through(tried, order, at),
             Ok(Joined::Waits(ticket)) => {
                 let flag = Arc::new(Flag(AtomicBool::new(true)));
@@ -78,8 +87,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn is_through(&mut self, tried: u8, order: usize, at: usize) {
-        self.busy.push(at);
+    fn is_through(&mut self, tried: u8, order: usize, at: Option<usize>) {
+        self.busy.extend(at);
         if tried == 0 {
             self.through.push(order);
         }
@@ -105,7 +114,7 @@ impl<'a> Run<'a> {
         waiting.flag.0.store(false, Ordering::SeqCst);
         let waker = Arc::clone(&waiting.flag).into();
         let (tried, order) = (waiting.tried, waiting.order);
-        if let Some(taken) = waiting.ticket.turn(&waker, || self.places.take(tried)) {
+        if let Some(taken) = waiting.ticket.turn(&waker, || self.places.look(tried)) {
             self.waiting.remove(at);
             self.is_through(tried, order, taken);
         }
@@ -148,7 +157,7 @@ enum Step {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         4 => Just(Step::Arrive(0)),
-        1 => (1..7_u8).prop_map(Step::Arrive),
+        1 => (1..8_u8).prop_map(Step::Arrive),
         4 => any::<usize>().prop_map(Step::Release),
         3 => any::<usize>().prop_map(Step::Look),
         1 => any::<usize>().prop_map(Step::Leave),
@@ -199,19 +208,19 @@ proptest! {
 #[test]
 fn a_full_line_refuses_and_a_line_of_none_refuses_at_once() {
     let queue = Queue::new(1);
-    let first = queue.join(false, 0, || None::<()>);
+    let first = queue.join(false, 0, || Look::Nothing::<()>);
     assert!(matches!(first, Ok(Joined::Waits(_))));
-    assert_eq!(queue.join(false, 0, || None::<()>).err(), Some(QueueFull));
+    assert_eq!(queue.join(false, 0, || Look::Nothing::<()>).err(), Some(QueueFull));
     drop(first);
-    assert!(matches!(queue.join(false, 0, || None::<()>), Ok(Joined::Waits(_))));
-    assert!(Queue::new(0).join(false, 0, || None::<()>).is_err());
+    assert!(matches!(queue.join(false, 0, || Look::Nothing::<()>), Ok(Joined::Waits(_))));
+    assert!(Queue::new(0).join(false, 0, || Look::Nothing::<()>).is_err());
     assert_eq!(queue.waiting(), 0);
 }
 
 #[test]
 fn a_call_to_one_that_leaves_goes_to_the_next() {
     let queue = Queue::new(4);
-    let join = |since_ms| match queue.join(false, since_ms, || None::<()>) {
+    let join = |since_ms| match queue.join(false, since_ms, || Look::Nothing::<()>) {
         Ok(Joined::Waits(ticket)) => ticket,
         _ => panic!("there is nothing to take"),
     };
@@ -219,22 +228,22 @@ fn a_call_to_one_that_leaves_goes_to_the_next() {
     assert_eq!((first.ahead, second.ahead, queue.longest_wait_ms(9)), (0, 1, 4));
     let flag = Arc::new(Flag::default());
     let waker = Arc::clone(&flag).into();
-    assert_eq!(second.turn(&waker, || Some(())), None, "it was not called");
+    assert_eq!(second.turn(&waker, || Look::Took(())), None, "it was not called");
     queue.freed();
     assert!(!flag.0.load(Ordering::SeqCst), "the first was");
     drop(first);
     assert!(flag.0.load(Ordering::SeqCst));
     assert_eq!(queue.longest_wait_ms(9), 2);
-    assert_eq!(second.turn(&waker, || Some(())), Some(()));
+    assert_eq!(second.turn(&waker, || Look::Took(())), Some(()));
     assert_eq!((queue.waiting(), queue.joined(), queue.longest_wait_ms(9)), (0, 2, 0));
 }
 
 #[test]
 fn who_comes_while_a_called_one_has_not_looked_yet_goes_behind_it() {
     let queue = Queue::new(4);
-    let Ok(Joined::Waits(mut first)) = queue.join(false, 0, || None::<u8>) else { panic!() };
+    let Ok(Joined::Waits(mut first)) = queue.join(false, 0, || Look::Nothing::<u8>) else { panic!() };
     queue.freed();
-    let late = queue.join(false, 0, || Some(1_u8));
+    let late = queue.join(false, 0, || Look::Took(1_u8));
     assert!(matches!(late, Ok(Joined::Waits(_))), "the place is the first one's");
-    assert_eq!(first.turn(&Arc::new(Flag::default()).into(), || Some(1)), Some(1));
+    assert_eq!(first.turn(&Arc::new(Flag::default()).into(), || Look::Took(1)), Some(1));
 }

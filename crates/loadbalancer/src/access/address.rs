@@ -12,7 +12,7 @@ const FORWARDED_FOR: &str = "x-forwarded-for";
 /// proxies, or what stands there is no address, and what lies behind it could be anybody's invention.
 ///
 /// To be asked only for a peer that is trusted itself.
-pub(super) fn forwarded_for(headers: &HeaderMap, trusted: &[IpNet]) -> Option<IpAddr> {
+pub(crate) fn forwarded_for(headers: &HeaderMap, trusted: &[IpNet]) -> Option<IpAddr> {
     let fields = headers.get_all(FORWARDED_FOR).iter().rev();
     let entries = fields.flat_map(|field| field.as_bytes().rsplit(|byte| *byte == b','));
     for entry in entries.map(<[u8]>::trim_ascii).filter(|entry| !entry.is_empty()) {

@@ -17,6 +17,7 @@ mod lines;
 mod stamp;
 mod writer;
 
+pub(crate) use address::forwarded_for;
 pub(crate) use entry::{Entry, rejected};
 pub(crate) use lines::Lines;
 pub(crate) use writer::{Log, start};

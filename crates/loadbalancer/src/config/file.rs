@@ -83,16 +83,19 @@ impl Reader<'_> {
                     "name" => self.raw.pool_name = self.value("pool.name", value),
                     "policy" => self.raw.pool_policy = self.value("pool.policy", value),
                     "backends" => self.backends(value),
-                    other => {
-                        let path = format!("pool.{other}");
-                        self.unknown(
-                            &path,
-                            key.span().start,
-                            ["pool.name", "pool.policy", "pool.backends"].into_iter(),
-                        );
-                    }
+                    other => self.pool_option(&format!("pool.{other}"), key, value),
                 }
             }
+        }
+    }
+
+    fn pool_option(&mut self, path: &str, key: &Key<'_>, value: &Spanned<DeValue<'_>>) {
+        let Some(option) = by_key(path) else {
+            let known = OPTIONS.iter().map(|option| option.key).filter(|key| key.starts_with("pool."));
+            return self.unknown(path, key.span().start, ["pool.name", "pool.policy"].into_iter().chain(known));
+        };
+        if let Some(given) = self.value(path, value) {
+            self.raw.values.insert(option.key, given);
         }
     }
 

@@ -1,6 +1,7 @@
 //! Configuration: flag > environment > file > default, all lowered to one raw form, then validated once into
 //! [`Config`]. Every problem is reported, not just the first. Nothing downstream sees anything but [`Config`].
 
+mod admit;
 mod attempts;
 mod checks;
 mod cli;
@@ -25,6 +26,7 @@ use lb_core::backend::BackendSpec;
 use lb_core::health::HealthPolicy;
 use lb_core::rotation::RotationPolicy;
 
+pub use admit::{AdmitConfig, RateConfig};
 pub use attempts::AttemptConfig;
 pub use checks::CheckConfig;
 pub use cli::command;
@@ -57,6 +59,7 @@ pub struct Config {
     pub pool: PoolConfig,
     pub timeouts: Timeouts,
     pub limits: Limits,
+    pub admit: AdmitConfig,
     pub health: HealthPolicy,
     pub rotation: RotationPolicy,
     pub checks: CheckConfig,

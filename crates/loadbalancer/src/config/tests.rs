@@ -95,6 +95,8 @@ fn a_file_can_say_everything_that_has_a_key() {
     let mut sections: Vec<(&str, String)> = Vec::new();
     for option in options::OPTIONS.iter().filter(|o| !o.key.is_empty() && o.key != "pool.backends") {
         let (section, key) = option.key.split_once('.').unwrap();
+        // Those of a pool stand in its own brackets, at the end.
+        let section = if section == "pool" { "[pool]" } else { section };
         if option.default.is_empty() {
             continue;
         }
@@ -105,11 +107,13 @@ fn a_file_can_say_everything_that_has_a_key() {
             None => sections.push((section, format!("{key} = {value}\n"))),
         }
     }
+    // The rest of the pool's keys follow.
+    sections.sort_by_key(|(section, _)| *section == "[pool]");
     for (section, lines) in sections {
         text.push_str(&format!("[{section}]\n{lines}"));
     }
     text.push_str(
-        "[[pool]]\nname = \"web\"\npolicy = \"round_robin\"\n\
+        "name = \"web\"\npolicy = \"round_robin\"\n\
          backends = [\"a:1\", { address = \"b:2\", weight = 3, name = \"bee\" }]\n",
     );
     let (_guard, path) = file(&text);

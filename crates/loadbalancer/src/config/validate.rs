@@ -51,6 +51,7 @@ pub(super) fn validate(raw: &Raw, problems: Vec<Problem>) -> (Option<Config>, Ve
             drain: judge.duration("timeouts.drain"),
         },
         limits: judge.limits(),
+        admit: judge.admit(),
         health: HealthPolicy {
             interval: judge.duration("health.interval"),
             fast_interval: judge.duration("health.fast_interval"),
@@ -96,6 +97,7 @@ pub(super) fn validate(raw: &Raw, problems: Vec<Problem>) -> (Option<Config>, Ve
     judge.intervals(&mut config.health);
     judge.together(&config);
     judge.attempts_together(&config);
+    judge.admit_together(&config);
     let problems = judge.problems;
     (problems.is_empty().then_some(config), problems)
 }

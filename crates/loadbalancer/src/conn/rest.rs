@@ -35,8 +35,6 @@ pub(crate) struct Rest {
     sleepers: RefCell<Slab<Sleeper>>,
     /// No deadline is before this.
     earliest: Cell<Tick>,
-    /// Whether the wait of those at rest was shortened already.
-    draining: Cell<bool>,
 }
 
 /// A connection at rest. There may be many: what few have is behind a pointer.
@@ -83,7 +81,7 @@ impl Past {
 impl Default for Rest {
     fn default() -> Self {
         let (registry, sleepers) = (RefCell::default(), RefCell::default());
-        Self { registry, sleepers, earliest: Cell::new(Tick::NEVER), draining: Cell::default() }
+        Self { registry, sleepers, earliest: Cell::new(Tick::NEVER) }
     }
 }
 
@@ -124,10 +122,10 @@ impl Rest {
         Some(sleeper)
     }
 
-    /// Ends those whose time is over. When the worker drains, none waits for longer than `quiet` from then.
-    pub(crate) fn sweep(&self, worker: &Rc<Worker>, quiet: Duration) {
+    /// Ends those whose time is over. When the worker drains or means are `scarce`, none waits for longer than `quiet`.
+    pub(crate) fn sweep(&self, worker: &Rc<Worker>, scarce: bool, quiet: Duration) {
         let now = worker.clock.now();
-        if worker.draining.get() && !self.draining.replace(true) {
+        if worker.draining.get() || scarce {
             let soon = now.plus(quiet);
             for (_, sleeper) in self.sleepers.borrow_mut().iter_mut() {
                 sleeper.past.until = sleeper.past.until.min(soon);

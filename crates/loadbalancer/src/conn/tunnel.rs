@@ -56,7 +56,7 @@ impl Tunnel {
     /// Carries bytes to the end. `early` is what the client sent before it was answered.
     pub(super) async fn run(self: Box<Self>, client: &Rc<Client>, mut stream: TcpStream, early: &mut BytesMut) {
         let Self { upstream, row } = *self;
-        let (mut backend, received) = (*upstream).into_parts();
+        let (mut backend, received, _place) = (*upstream).into_parts();
         stay_alive(client);
         // RFC 9110 §7.8: whatever was waiting on either side belongs to the new protocol.
         let early = std::mem::take(early);

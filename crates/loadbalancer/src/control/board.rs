@@ -7,6 +7,7 @@ use std::sync::Arc;
 use lb_core::api::{AdminState, BackendState, EVENTS_KEPT, Event, EventKind, Health, ReasonCode};
 use lb_core::backend::{Backend, BackendId};
 use lb_core::check::History;
+use lb_core::gate::Gate;
 use lb_core::health::{Failure, HealthPolicy, HealthState, Outcome};
 use lb_core::policy::Cursor;
 use lb_core::rotation::{Rotation, Standing};
@@ -39,6 +40,7 @@ pub(super) struct Board {
 pub(super) struct BoardPool {
     pub name: Arc<str>,
     pub cursor: Arc<Cursor>,
+    pub gate: Option<Arc<Gate>>,
     pub entries: Vec<Entry>,
     pub rotation: Rotation,
     /// As of the last snapshot, and how often it has begun.
@@ -163,9 +165,11 @@ impl Board {
             next: now,
             epoch: 0,
         });
+        let limits = config.admit.gate;
         let pool = BoardPool {
             name: config.pool.name.as_str().into(),
             cursor: Arc::default(),
+            gate: (!limits.is_none()).then(|| Arc::new(Gate::new(limits))),
             entries: entries.collect(),
             rotation: Rotation::new(config.rotation.clone(), 0),
             in_panic: false,
@@ -200,6 +204,7 @@ impl Board {
             let views = pool.entries.iter().map(Entry::view).collect();
             let panic_percent = pool.rotation.policy().panic_percent;
             PoolView::new(Arc::clone(&pool.name), Arc::clone(&pool.cursor), views, panic_percent)
+                .with_gate(pool.gate.clone())
         });
         Some(Snapshot { generation: self.generation, pools: pools.collect() })
     }

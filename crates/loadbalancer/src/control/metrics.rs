@@ -1,12 +1,15 @@
 //! `/metrics`: every number in the Prometheus text format. Base units, a `_total` on counters, labels only from the
 //! configuration and from fixed sets, one 0/1 series per state name.
 
+use std::path::Path;
+
 use lb_core::api::BackendState;
 use lb_core::metrics::text::Page;
 use lb_core::metrics::{BackendTotals, FailureKind, LocalReply, Rejected, TunnelEnd, WorkerTotals};
 use lb_core::outlier::Cause;
 use lb_core::retry::{Refused, RetryCause};
 
+use super::admit_metrics;
 use super::board::{Board, BoardPool, Entry};
 use super::figures::worker_totals;
 use super::{checks, drain};
@@ -14,6 +17,7 @@ use crate::access;
 use crate::descriptors;
 use crate::listen::Pause;
 use crate::logging;
+use crate::overload;
 use crate::worker::Shared;
 
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
@@ -192,6 +196,7 @@ fn pools(page: &mut Page, shared: &Shared) {
     for pause in Pause::ALL {
         page.sample("lb_accept_paused", &[("reason", pause.as_str())], u8::from(shared.admission.paused(pause).1));
     }
+    admit_metrics::put(page, shared, &workers);
     let each = [
         ("lb_tunnels", "gauge", "Tunnels open now.", shared.tunnels.count() as u64),
         ("lb_connections_limit", "gauge", "Most client connections at a time.", shared.admission.most() as u64),
@@ -254,9 +259,6 @@ fn process(page: &mut Page, shared: &Shared, board: &Board) {
     }
     page.family("process_max_fds", "gauge", "Most file descriptors.");
     page.sample("process_max_fds", &[], descriptors::limit());
-    // /proc/self/statm: sizes in pages, the second is what is resident. Pages are 4 KiB on every platform we run on.
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages: u64 = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or_default();
     page.family("process_resident_memory_bytes", "gauge", "Resident memory.");
-    page.sample("process_resident_memory_bytes", &[], pages * 4096);
+    page.sample("process_resident_memory_bytes", &[], overload::resident(Path::new("/")));
 }

@@ -5,6 +5,7 @@
 //! tasks of their own ([`checker`]) and report here; the admin API asks here by [`Command`]. What is believed lives in
 //! [`board`], who is in rotation in [`rotation`], what is measured is turned into rates in [`figures`], and [`status`] puts both into wire types.
 
+mod admit_metrics;
 mod board;
 mod checker;
 mod checks;
@@ -12,6 +13,7 @@ mod drain;
 mod figures;
 mod metrics;
 mod place;
+mod pressure;
 mod rotation;
 mod status;
 
@@ -29,6 +31,7 @@ use crate::worker::{LiveFailure, Shared};
 use board::Board;
 use checker::Report;
 use figures::Figures;
+use pressure::{LOOK_INTERVAL, Pressure};
 pub(crate) use status::readiness;
 
 /// One delta for all streams, serialised once: tick, and JSON.
@@ -140,7 +143,10 @@ async fn run(
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut looks = tokio::time::interval(drain::LOOK_INTERVAL);
+    let mut pressure = Pressure::new(&shared);
+    let mut pressures = tokio::time::interval(LOOK_INTERVAL);
     looks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    pressures.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         tokio::select! {
             _ = looks.tick(), if board.is_any_leaving() => board.look_at_drains(&shared, unix_ms()),
@@ -154,8 +160,10 @@ async fn run(
                 Some(command) => answer(command, &shared, &mut board, &figures, &deltas),
                 None => return,
             },
+            _ = pressures.tick() => pressure.look(&shared, &mut board),
             _ = ticks.tick() => {
                 figures.tick(&shared, &board, unix_ms());
+                Pressure::tell_gates(&shared, &board, &figures);
                 if deltas.receiver_count() > 0 {
                     let delta = figures.delta(&shared, &board, unix_ms());
                     if let Ok(json) = serde_json::to_string(&delta) {
@@ -213,8 +221,11 @@ fn publish(shared: &Shared, board: &mut Board) {
     if let Some(snapshot) = board.take_snapshot() {
         board.tell_of_panic(&snapshot, unix_ms());
         let generation = snapshot.generation;
+        let gates: Vec<_> = snapshot.pools.iter().filter_map(|pool| pool.gate.clone()).collect();
         shared.snapshot.store(Arc::new(snapshot));
         // After the swap: whoever sees the number finds the snapshot.
         shared.generation.store(generation, Ordering::Release);
+        // Those that wait look again: there may be room now, or nobody left to wait for.
+        gates.iter().for_each(|gate| gate.queue.changed());
     }
 }

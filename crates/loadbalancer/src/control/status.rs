@@ -5,6 +5,7 @@ use lb_core::snapshot::PoolView;
 
 use super::board::{Board, Entry, Place};
 use super::figures::{Figures, latency, worker_totals};
+use super::pressure;
 use super::unix_ms;
 use crate::worker::Shared;
 
@@ -37,6 +38,7 @@ impl Figures {
             state: view.state(),
             reason: view.reason(),
             traffic: self.pool_traffic(board, at),
+            queue: pressure::queue(shared, at),
             backends: backends(at),
         });
         Status {
@@ -50,6 +52,7 @@ impl Figures {
             proxy_address: self.proxy_address.clone(),
             workers: shared.config.workers as u32,
             connections: connections(shared),
+            overload: pressure::overload(shared),
             traffic: self.whole(board),
             pools: pools.collect(),
             events: board.events.iter().cloned().collect(),
@@ -83,6 +86,7 @@ impl Figures {
                 state: view.state(),
                 reason: view.reason(),
                 traffic: self.pool_traffic(board, at),
+                queue: pressure::queue(shared, at),
                 backends: changed,
             });
         }
@@ -101,6 +105,7 @@ impl Figures {
             generation: board.generation,
             ready: readiness(board.draining, board.all_known(), &snapshot.pools),
             connections: connections(shared),
+            overload: pressure::overload(shared),
             traffic: self.whole(board),
             pools,
             events: board.events.iter().filter(|event| event.seq > told).cloned().collect(),

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use lb_core::metrics::Rejected;
+use lb_core::metrics::{LocalReply, Rejected};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -54,10 +54,20 @@ const TOO_MANY: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\nconnection: close\r\
     content-type: text/plain\r\ncontent-length: 70\r\n\r\n\
     too many connections from your address; close one, or try again later\n";
 
+/// The reply while memory is nearly used up.
+const OVERLOADED: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 2\r\n\
+    content-type: text/plain\r\ncontent-length: 56\r\n\r\n\
+    the load balancer has too much to do; try again shortly\n";
+
 /// Takes a connection in, and serves it to its end.
 pub(super) async fn receive(worker: Rc<Worker>, mut stream: std::net::TcpStream, socket: SocketAddr, open: Open) {
     let config = &worker.shared.config;
     let mut peer = Peer { socket, client: socket, destination: None };
+    if worker.shared.overload.sheds() {
+        worker.count_local(LocalReply::Overloaded);
+        access::rejected(&worker, &peer, LocalReply::Overloaded.status(), LocalReply::Overloaded.as_str());
+        return turn_away(stream, OVERLOADED).await;
+    }
     let address = socket.ip().to_canonical();
     if config.proxy_protocol_from.iter().any(|network| network.contains(&address)) {
         let Ok(mut watched) = TcpStream::from_std(stream) else { return };
@@ -156,8 +166,10 @@ mod tests {
 
     #[test]
     fn the_reply_is_as_long_as_it_says() {
-        let reply = std::str::from_utf8(TOO_MANY).unwrap();
-        let (head, body) = reply.split_once("\r\n\r\n").unwrap();
-        assert!(head.contains(&format!("content-length: {}", body.len())), "{}", body.len());
+        for reply in [TOO_MANY, OVERLOADED] {
+            let reply = std::str::from_utf8(reply).unwrap();
+            let (head, body) = reply.split_once("\r\n\r\n").unwrap();
+            assert!(head.contains(&format!("content-length: {}", body.len())), "{}", body.len());
+        }
     }
 }

@@ -11,6 +11,7 @@ use http::{Method, Version};
 use hyper::{Response, StatusCode};
 use lb_core::metrics::{LocalReply, Rejected};
 
+use super::admit::Refused;
 use super::body::ProxyBody;
 use super::request::{Outbound, describe};
 use super::response::{METHODS, close_when_draining, say_attempts, say_close};
@@ -28,6 +29,8 @@ pub(super) enum ProxyError {
     NoRoute,
     /// Ours: no backend in the pool may take it; says which there are and why each is out.
     NoBackend(String),
+    /// Ours: it may not come in, or has no place; says what was tried before.
+    Refused(Refused, String),
     /// Ours: no descriptor, port or memory is left to reach a backend; says what was tried.
     OutOfMeans(String),
     /// Backend: no connection could be made; says what was tried.
@@ -48,6 +51,7 @@ impl ProxyError {
         Kind::Local(match self {
             Self::Rejected(reason) => return Kind::Rejected(*reason),
             Self::ClientGone => LocalReply::ClientGone,
+            Self::Refused(why, _) => why.reply(),
             Self::OutOfMeans(_) => LocalReply::OutOfMeans,
             Self::NoRoute => LocalReply::NoRoute,
             Self::NoBackend(_) => LocalReply::NoBackend,
@@ -65,6 +69,7 @@ impl ProxyError {
         match self {
             Self::NoBackend(detail)
             | Self::OutOfMeans(detail)
+            | Self::Refused(_, detail)
             | Self::ConnectFailed { tried: detail, .. }
             | Self::UpstreamClosed(detail)
             | Self::HeadTimeout(detail)
@@ -113,6 +118,12 @@ impl Kind {
             Self::Rejected(reason) => reason.words(),
             Self::Local(LocalReply::ClientGone) => "the request broke off before its end",
             Self::Local(LocalReply::OutOfMeans) => "the load balancer has run out of connections to servers",
+            Self::Local(LocalReply::QueueFull | LocalReply::QueueTimeout) => {
+                "the servers have as much to do as they may"
+            }
+            Self::Local(LocalReply::QueueDeadline) => "the servers have too much to do to answer this in time",
+            Self::Local(LocalReply::Overloaded) => "the load balancer has too much to do",
+            Self::Local(LocalReply::RateLimited) => "too many requests from you in too short a time",
             Self::Local(LocalReply::NoRoute) => "there is nothing configured for this request",
             Self::Local(LocalReply::NoBackend) => "no server is ready to take this request",
             Self::Local(LocalReply::ConnectFailed | LocalReply::ConnectTimeout) => "no server could be reached",
@@ -145,6 +156,9 @@ pub(super) fn reply(
     if config.explain_errors {
         let _ = writeln!(text, "\nrequest: {}", describe(head));
         text.push_str(error.detail());
+        if let ProxyError::Refused(why, _) = error {
+            text.push_str(&why.story(worker));
+        }
     }
     if let Some(id) = id {
         let _ = writeln!(text, "\nrequest id: {}", String::from_utf8_lossy(id));
@@ -160,8 +174,14 @@ pub(super) fn reply(
     if let Some(id) = id.and_then(|id| HeaderValue::from_bytes(id).ok()) {
         headers.insert("x-request-id", id);
     }
-    if status == StatusCode::SERVICE_UNAVAILABLE {
-        headers.insert(RETRY_AFTER, HeaderValue::from(retry_after(config.health.fast_interval)));
+    match error {
+        ProxyError::Refused(why, _) => {
+            headers.insert(RETRY_AFTER, HeaderValue::from(why.retry_after_s(worker)));
+        }
+        _ if status == StatusCode::SERVICE_UNAVAILABLE => {
+            headers.insert(RETRY_AFTER, HeaderValue::from(retry_after(config.health.fast_interval)));
+        }
+        _ => {}
     }
     if status == StatusCode::METHOD_NOT_ALLOWED {
         // RFC 9110 §15.5.6 wants the list.
@@ -170,7 +190,7 @@ pub(super) fn reply(
     // What is left of a body nobody wanted must not be taken for the next request (RFC 9112 §9.3).
     if head.headers.contains_key(TRANSFER_ENCODING)
         || head.headers.contains_key(CONTENT_LENGTH)
-        || matches!(kind, Kind::Rejected(_))
+        || matches!(kind, Kind::Rejected(_) | Kind::Local(LocalReply::Overloaded))
         || head.version == Version::HTTP_10
         || client.is_last_request()
     {

@@ -4,6 +4,7 @@
 //! dropped where it stands, and each piece undoes itself (the in-flight count in [`record`], the backend connection in
 //! [`Exchange`](crate::upstream::Exchange)).
 
+mod admit;
 mod attempt;
 mod body;
 mod error;
@@ -40,6 +41,10 @@ pub(crate) async fn call(client: Rc<Client>, request: Request<Incoming>) -> Resp
     entry.identify(request.request_id.as_bytes());
     if request.max_forwards == Some(0) {
         return response::options_here(&client, &request, entry);
+    }
+    if let Err(why) = admit::screen(&client, &head.headers) {
+        let error = error::ProxyError::Refused(why, String::new());
+        return error::reply(&client, &head, Some(&request), &error, entry);
     }
     let view = worker.view();
     let Some(pool) = route::pool(&view) else {

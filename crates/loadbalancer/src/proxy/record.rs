@@ -1,13 +1,15 @@
 //! What is counted and logged about one attempt at a backend, from its pick to the end of the response body.
 //!
-//! The record is made when a backend is picked and lives in the response body. Its drop is the one place where the
-//! in-flight count goes down, so no path, early return or dropped future can leave it wrong.
+//! The record is made when a backend is picked and lives in the response body. With it goes the request's
+//! [`Permit`], whose drop is the one place where the in-flight count goes down, so no path, early return or dropped
+//! future can leave it wrong.
 
 use std::rc::Rc;
 
 use http::StatusCode;
 use lb_core::metrics::{FailureKind, LocalReply};
 
+use super::admit::Permit;
 use crate::access::Entry;
 use crate::clock::Tick;
 use crate::conn::Client;
@@ -15,7 +17,7 @@ use crate::worker::LocalBackend;
 
 pub(crate) struct Record {
     client: Rc<Client>,
-    backend: Rc<LocalBackend>,
+    permit: Permit,
     /// When the request arrived, which may be before this attempt.
     arrived: Tick,
     /// Request body bytes that were counted.
@@ -36,18 +38,16 @@ enum State {
 }
 
 impl Record {
-    /// Counts one more request in flight at `backend`.
-    pub(crate) fn start(client: &Rc<Client>, backend: &Rc<LocalBackend>, arrived: Tick, mut entry: Entry) -> Self {
-        backend.backend.enter();
-        client.deadline.begin_work(backend.backend.id, arrived);
-        entry.attempt(&backend.backend.spec.name);
-        let (client, backend) = (Rc::clone(client), Rc::clone(backend));
-        Self { client, backend, arrived, sent: 0, state: State::Waiting, entry }
+    /// Of an attempt at the place that `permit` is for.
+    pub(super) fn start(client: &Rc<Client>, permit: Permit, arrived: Tick, mut entry: Entry) -> Self {
+        client.deadline.begin_work(permit.backend.backend.id, arrived);
+        entry.attempt(&permit.backend.backend.spec.name);
+        Self { client: Rc::clone(client), permit, arrived, sent: 0, state: State::Waiting, entry }
     }
 
-    /// Gives up the request's line: the request goes on without this attempt.
-    pub(super) fn into_entry(mut self) -> Entry {
-        std::mem::take(&mut self.entry)
+    /// Gives up the request's line and its place: the request goes on without this attempt.
+    pub(super) fn into_parts(mut self) -> (Entry, Permit) {
+        (std::mem::take(&mut self.entry), self.permit.hand_over())
     }
 
     pub(crate) fn client(&self) -> &Client {
@@ -55,7 +55,7 @@ impl Record {
     }
 
     pub(crate) fn backend(&self) -> &LocalBackend {
-        &self.backend
+        &self.permit.backend
     }
 
     /// The response head is there.
@@ -63,11 +63,11 @@ impl Record {
         self.state = State::Answering;
         self.entry.answered(status);
         let class = usize::from(status.as_u16() / 100).clamp(1, 5) - 1;
-        self.backend.shard().responses[class].add(1);
+        self.permit.backend.shard().responses[class].add(1);
         if self.client.worker.shared.config.rotation.outlier.errors.contains(status.as_u16()) {
             self.hold_against();
         } else {
-            self.backend.backend.note_success();
+            self.permit.backend.backend.note_success();
         }
     }
 
@@ -75,9 +75,9 @@ impl Record {
     /// that the backend was needed, or the channel full.
     fn hold_against(&self) {
         let shared = &self.client.worker.shared;
-        let (in_a_row, most) = (self.backend.backend.note_error(), shared.config.rotation.outlier.consecutive);
+        let (in_a_row, most) = (self.permit.backend.backend.note_error(), shared.config.rotation.outlier.consecutive);
         if most > 0 && in_a_row.is_multiple_of(most) {
-            let _ = shared.suspects.try_send(self.backend.backend.id);
+            let _ = shared.suspects.try_send(self.permit.backend.backend.id);
         }
     }
 
@@ -87,7 +87,7 @@ impl Record {
             self.entry.backend_broke();
         }
         self.state = State::Settled;
-        self.backend.shard().failures[kind as usize].add(1);
+        self.permit.backend.shard().failures[kind as usize].add(1);
         // What broke after its head was a success in the row already; the interval's tally has it.
         if kind != FailureKind::Body {
             self.hold_against();
@@ -97,8 +97,8 @@ impl Record {
     /// The attempt broke because the backend had closed a kept connection meanwhile: counted, and excused.
     pub(crate) fn lost_race(&mut self) {
         self.state = State::Settled;
-        self.backend.shard().failures[FailureKind::Closed as usize].add(1);
-        self.backend.shard().excused.add(1);
+        self.permit.backend.shard().failures[FailureKind::Closed as usize].add(1);
+        self.permit.backend.shard().excused.add(1);
     }
 
     /// The response is cut: the request's time has passed.
@@ -132,13 +132,13 @@ impl Record {
         let more = bytes.saturating_sub(self.sent);
         if more > 0 {
             self.sent = bytes;
-            self.backend.shard().received_bytes.add(more);
+            self.permit.backend.shard().received_bytes.add(more);
             self.entry.sent_to_backend(more);
         }
     }
 
     pub(crate) fn sent_to_client(&mut self, bytes: u64) {
-        self.backend.shard().sent_bytes.add(bytes);
+        self.permit.backend.shard().sent_bytes.add(bytes);
         self.entry.sent_to_client(bytes);
     }
 
@@ -147,7 +147,7 @@ impl Record {
         if self.state == State::Answering {
             self.state = State::Settled;
             let took = self.client.worker.clock.now().since(self.arrived);
-            self.backend.shard().response.record(took);
+            self.permit.backend.shard().response.record(took);
             self.entry.complete();
             self.client.response_done();
         }
@@ -156,7 +156,6 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        self.backend.backend.leave();
         if self.client.deadline.is_cut() && self.state == State::Answering {
             // The client took no more, so that nobody noticed above.
             self.cut();

@@ -10,6 +10,7 @@ use lb_core::probe::is_to_itself;
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 
+use super::Opened;
 use crate::clock::Tick;
 use crate::proxy_protocol::Ends;
 
@@ -39,6 +40,8 @@ pub(crate) struct UpstreamConn {
     pub on_behalf: Option<Ends>,
     /// Where it leads.
     pub address: SocketAddr,
+    /// Its part of the count of all that are open.
+    pub place: Option<Opened>,
 }
 
 /// Opens a connection.
@@ -61,13 +64,14 @@ pub(crate) async fn connect(address: SocketAddr) -> io::Result<Box<UpstreamConn>
         doubtful: false,
         on_behalf: None,
         address,
+        place: None,
     }))
 }
 
 impl UpstreamConn {
-    /// The socket, and what was received and not used.
-    pub(crate) fn into_parts(self) -> (TcpStream, BytesMut) {
-        (self.stream, self.received)
+    /// The socket, what was received and not used, and its place among all that are open.
+    pub(crate) fn into_parts(self) -> (TcpStream, BytesMut, Option<Opened>) {
+        (self.stream, self.received, self.place)
     }
 
     /// Whether nothing is known to have happened on it while it was idle. A close or stray bytes make it useless. Costs

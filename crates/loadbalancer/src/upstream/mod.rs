@@ -16,6 +16,7 @@ mod exchange;
 mod fields;
 mod head;
 mod names;
+mod open;
 #[cfg(test)]
 mod reference;
 mod send;
@@ -28,6 +29,7 @@ pub(crate) use cache::ConnCache;
 pub(crate) use connection::{UpstreamConn, connect};
 pub(crate) use encode::{Forwarding, Framing, TIME_LEFT, Via, words, write_head};
 pub(crate) use exchange::{Answer, Exchange, Progress};
+pub(crate) use open::{OpenConns, Opened};
 pub(crate) use send::{Outgoing, RequestBody};
 
 /// Why an exchange broke.

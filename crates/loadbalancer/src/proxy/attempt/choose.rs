@@ -10,6 +10,7 @@ use lb_core::metrics::LocalReply;
 use lb_core::policy::{MAX_ATTEMPTS, Slot, Tried};
 use lb_core::retry::{ActiveRetries, Refused, Repeat, Repeats, RetryCause, RetryLimits, backoff};
 
+use super::super::admit;
 use super::{Broken, Cause, Outbound, Route};
 use crate::conn::Client;
 use crate::deadline::Waiting;
@@ -51,28 +52,22 @@ pub(super) struct Ending {
     pub reused: bool,
 }
 
-/// What comes next.
-pub(super) struct Next {
-    pub slot: Slot,
-    pub why: RetryCause,
-    pub wait: Option<Duration>,
+/// Where the next attempt goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum To {
+    /// To a backend that was not tried.
+    Untried,
+    /// All were tried: to any but the last one, then. It had longer to recover.
+    ButCurrent,
+    /// There is no other: to the same, in the same place.
+    Same,
 }
 
-/// A backend to go to. Behind the first attempt the request's snapshot may be old: a backend that has left meanwhile is
-/// left out, since it may be safe to stop by now.
-pub(super) fn pick(client: &Client, route: &Route, tried: &Tried) -> Option<Slot> {
-    let pool = route.pool();
-    let slot = pool.policy.pick(&pool.cursor, tried)?;
-    if tried.is_empty() {
-        return Some(slot);
-    }
-    client.worker.view();
-    if !route.backend(slot).is_leaving() {
-        return Some(slot);
-    }
-    let mut others = *tried;
-    others.insert(slot);
-    (others.len() > tried.len()).then(|| pick(client, route, &others)).flatten()
+/// What comes next.
+pub(super) struct Next {
+    pub to: To,
+    pub why: RetryCause,
+    pub wait: Option<Duration>,
 }
 
 /// Why `broken` may be repeated, as far as it itself goes; `None` when it must not be.
@@ -103,17 +98,16 @@ pub(super) fn next<'a>(
         return None;
     }
     spent.fresh |= reused;
-    let other = pick(client, route, &spent.tried);
+    let other = to_another(client, &spent.tried, current);
     let Repeat { paid, wait } =
-        spent.repeats.allow(why, limits(client), is_idempotent(&request.head.method), other.is_some())?;
+        spent.repeats.allow(why, limits(client), is_idempotent(&request.head.method), other == Some(To::Untried))?;
     let wait = wait.map(|nth| backoff(nth, client.worker.random() as u64));
     if client.time_left().is_some_and(|left| left <= wait.unwrap_or_default()) {
         spent.story.push_str("  not tried again: the time for the request would pass\n");
         return None;
     }
     // Whoever wants a backend free gets no request back on it.
-    let back = (!route.backend(current).is_leaving()).then_some(current);
-    let slot = other.or_else(|| pick_other(client, route, current)).or(back)?;
+    let to = other.or_else(|| (!route.backend(current).is_leaving()).then_some(To::Same))?;
     if paid && let Err(refused) = pay(client, route, spent) {
         client.worker.slot().shard.retries_refused[refused as usize].add(1);
         spent.story.push_str("  not tried again: ");
@@ -121,14 +115,15 @@ pub(super) fn next<'a>(
         spent.story.push('\n');
         return None;
     }
-    Some(Next { slot, why, wait })
+    Some(Next { to, why, wait })
 }
 
-/// All were tried. Any but the last one, then: it had longer to recover.
-fn pick_other(client: &Client, route: &Route, current: Slot) -> Option<Slot> {
-    let mut tried = Tried::default();
-    tried.insert(current);
-    pick(client, route, &tried)
+/// Where a repeat may go beside the backend that it comes from.
+fn to_another(client: &Client, tried: &Tried, current: Slot) -> Option<To> {
+    if admit::has_another(client, tried) {
+        return Some(To::Untried);
+    }
+    admit::has_another(client, &Tried::of(current)).then_some(To::ButCurrent)
 }
 
 /// Takes a repeat out of the budget: both of its bounds must allow it.

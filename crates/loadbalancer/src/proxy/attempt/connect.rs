@@ -5,6 +5,7 @@ use std::task::Poll;
 
 use lb_core::health::{Failure, is_our_own};
 
+use super::super::admit;
 use super::Cause;
 use crate::conn::{Client, Overdue};
 use crate::deadline::Waiting;
@@ -28,6 +29,13 @@ pub(super) async fn open(client: &Client, backend: &LocalBackend) -> Result<Box<
     };
     let started = worker.clock.now();
     client.wait_for(Waiting::Connect, limit);
+    let Some(place) = admit::connection(client).await else {
+        return Err(if client.overdue() == Some(Overdue::Request) {
+            Cause::Overdue
+        } else {
+            Cause::OutOfMeans(admit::too_many(worker))
+        });
+    };
     let connected = loop {
         match or_expired(client, std::pin::pin!(connect(address))).await {
             // Idle connections hold what this request lacks, unless that is a port: closing would hold theirs for a
@@ -41,6 +49,7 @@ pub(super) async fn open(client: &Client, backend: &LocalBackend) -> Result<Box<
     };
     match connected {
         Some(Ok(mut connection)) => {
+            connection.place = Some(place);
             if let Some(version) = worker.shared.config.upstream.proxy_protocol {
                 connection.on_behalf = client.peer.ends();
                 proxy_protocol::write(version, connection.on_behalf, &mut connection.unsent);
@@ -58,7 +67,7 @@ pub(super) async fn open(client: &Client, backend: &LocalBackend) -> Result<Box<
 }
 
 /// `future`'s output, or `None` once the client's deadline has expired.
-async fn or_expired<F: Future + Unpin>(client: &Client, mut future: F) -> Option<F::Output> {
+pub(in super::super) async fn or_expired<F: Future + Unpin>(client: &Client, mut future: F) -> Option<F::Output> {
     poll_fn(|cx| match std::pin::Pin::new(&mut future).poll(cx) {
         Poll::Pending if client.expired() => Poll::Ready(None),
         polled => polled.map(Some),

@@ -21,6 +21,7 @@ use std::rc::Rc;
 
 use lb_core::health::Failure;
 
+use super::admit::{self, NoPlace};
 use super::error::ProxyError;
 use super::record::Record;
 use super::request::Outbound;
@@ -30,8 +31,9 @@ use crate::access::Entry;
 use crate::clock::Tick;
 use crate::conn::Client;
 use crate::upstream::{Answer, Exchange, ExchangeError, RequestBody};
-use choose::{Ending, Next, Spent, cause, is_unwanted, next, pause, pick};
-use lb_core::policy::Slot;
+use choose::{Ending, Next, Spent, To, cause, is_unwanted, next, pause};
+pub(super) use connect::or_expired;
+use lb_core::policy::{Slot, Tried};
 use lb_core::retry::RetryCause;
 use once::{attempt, discard};
 use story::{give_up, nobody, note, note_status};
@@ -68,44 +70,51 @@ pub(super) async fn run(
     client.worker.budget.borrow_mut().deposit();
     let framing = body.framing(request.length_announced);
     let mut spent = Spent::default();
-    let mut slot = pick(client, route, &spent.tried);
+    let mut place = admit::enter(client, route, &spent.tried).await;
     loop {
-        let Some(current) = slot else { return Err(nobody(route, spent)) };
-        let backend = route.backend(current);
+        let permit = match place {
+            Ok(permit) => permit,
+            Err(NoPlace::Nobody) => return Err(nobody(route, spent)),
+            Err(NoPlace::Refused(why)) => return Err(ProxyError::Refused(why, spent.story)),
+        };
+        let (current, backend) = (permit.slot, &Rc::clone(&permit.backend));
         client.attempts.set(client.attempts.get() + 1);
-        let mut record = Record::start(client, backend, arrived, std::mem::take(entry));
+        let mut record = Record::start(client, permit, arrived, std::mem::take(entry));
         let ended = attempt(client, backend, request, body, framing, &spent, &mut record).await;
         client.time.try_ends();
         spent.tried.insert(current);
-        let following;
-        match ended {
+        let next = match ended {
             Ok((answer, mut exchange)) => {
                 backend.old.set(answer.old);
-                following = after_answer(client, route, request, (current, &answer, &exchange), &mut spent);
-                if following.is_none() {
+                let Some(next) = after_answer(client, route, request, (current, &answer, &exchange), &mut spent) else {
                     exchange.outgoing.body.forget();
                     let Answer { status, headers, old } = answer;
                     return Ok(Reached { status, headers, old, exchange, record });
-                }
+                };
                 note_status(backend, &mut record, answer.status, &mut spent);
                 body = discard(client, backend, exchange).await;
+                next
             }
             Err(broken) => {
                 note(client, backend, &mut record, &broken, &mut spent);
-                following = after_break(client, route, request, (current, &broken), &mut spent);
-                if following.is_none() {
+                let Some(next) = after_break(client, route, request, (current, &broken), &mut spent) else {
                     return Err(give_up(broken.cause, spent.story, client.rejected()));
-                }
+                };
                 body = broken.body;
+                next
             }
-        }
-        *entry = record.into_entry();
-        if let Some(Next { why, wait, .. }) = following {
-            backend.shard().retries.add(1);
-            client.worker.slot().shard.retries[why as usize].add(1);
-            pause(client, wait).await;
-        }
-        slot = following.map(|next| next.slot);
+        };
+        let (line, permit) = record.into_parts();
+        *entry = line;
+        backend.shard().retries.add(1);
+        client.worker.slot().shard.retries[next.why as usize].add(1);
+        let kept = (next.to == To::Same).then_some(permit);
+        pause(client, next.wait).await;
+        place = match (kept, next.to) {
+            (Some(permit), _) => Ok(permit),
+            (None, To::ButCurrent) => admit::enter(client, route, &Tried::of(current)).await,
+            (None, _) => admit::enter(client, route, &spent.tried).await,
+        };
         body.rewind();
     }
 }

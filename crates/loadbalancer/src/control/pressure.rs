@@ -1,0 +1,150 @@
+//! What there is too much of: looked at four times a second, said in the event list when it begins and when it ends.
+
+use std::path::Path;
+use std::time::Duration;
+
+use lb_core::api::{self, EventKind, OverloadLevel};
+use lb_core::metrics::{LocalReply, WorkerTotals};
+use lb_core::overload::{Change, Episode, Level, SHED_FROM, SHRINK_FROM};
+
+use super::board::Board;
+use super::figures::{Figures, worker_totals};
+use super::unix_ms;
+use crate::clock::Clock;
+use crate::overload::{Memory, Source};
+use crate::worker::Shared;
+
+/// Between two looks. At 10 Gbit/s 300 MB can come in meanwhile; far more than that buffers take in that time, since
+/// each holds a fixed amount and only new connections bring more of them.
+pub(super) const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+
+/// What is watched.
+pub(super) struct Pressure {
+    clock: Clock,
+    memory: Memory,
+    level: Level,
+    queue: Episode,
+    connections: Episode,
+    rate: Episode,
+}
+
+impl Pressure {
+    pub(super) fn new(shared: &Shared) -> Self {
+        let memory = Memory::find(shared.config.admit.memory, Path::new("/"));
+        if memory.source != Source::Unknown {
+            tracing::info!(bytes = memory.limit, of = memory.words(), "memory limit");
+        }
+        shared.overload.set(Level::Calm, memory.used(), memory.limit);
+        Self {
+            clock: Clock::since(shared.started),
+            memory,
+            level: Level::Calm,
+            queue: Episode::default(),
+            connections: Episode::default(),
+            rate: Episode::default(),
+        }
+    }
+
+    /// Measures, and says what has changed.
+    pub(super) fn look(&mut self, shared: &Shared, board: &mut Board) {
+        let now_ms = self.clock.read().as_ms();
+        let used = self.memory.used();
+        let level = self.level.next(used, self.memory.limit);
+        shared.overload.set(level, used, self.memory.limit);
+        let before = std::mem::replace(&mut self.level, level);
+        if level != before {
+            board.event(unix_ms(), EventKind::Overload, None, self.level_words(before, used));
+        }
+        let totals = worker_totals(shared);
+        let mut say = |change: Option<Change>, what: &str, now: &str| match change {
+            Some(Change::Began) => board.event(unix_ms(), EventKind::Overload, None, format!("{what}: {now}")),
+            Some(Change::Ended { refused, lasted_ms }) => {
+                let seconds = lasted_ms as f64 / 1000.0;
+                let words = format!("{what}: over; {refused} refused in {seconds:.1} s");
+                board.event(unix_ms(), EventKind::Overload, None, words);
+            }
+            None => {}
+        };
+        say(
+            self.queue.observe(refused(&totals), now_ms),
+            "the pool is full",
+            "requests that wait in vain are answered 503",
+        );
+        let conns = shared.backend_conns.refused.load(std::sync::atomic::Ordering::Relaxed);
+        say(
+            self.connections.observe(conns, now_ms),
+            "pool.max_connections is reached",
+            "requests that need one more are answered 503",
+        );
+        let limited = totals.local_replies[LocalReply::RateLimited as usize];
+        say(self.rate.observe(limited, now_ms), "clients ask too often", "those are answered 429");
+    }
+
+    /// Tells the gates how long a response takes.
+    pub(super) fn tell_gates(shared: &Shared, board: &Board, figures: &Figures) {
+        let snapshot = shared.snapshot.load();
+        for (at, pool) in snapshot.pools.iter().enumerate() {
+            if let Some(gate) = &pool.gate {
+                let typical = figures.pool_traffic(board, at).latency.map_or(0.0, |latency| latency.p50_ms);
+                gate.set_typical_ms(typical as u64);
+            }
+        }
+    }
+
+    fn level_words(&self, before: Level, used: u64) -> String {
+        let (used, limit) = (used >> 20, self.memory.limit >> 20);
+        let whose = self.memory.words();
+        let follows = match (before, self.level) {
+            (_, Level::Shed) => "new requests are answered 503".to_owned(),
+            (Level::Shed, Level::Shrink) => "requests are taken again; idle connections are closed".to_owned(),
+            (_, Level::Shrink) => "idle connections are closed".to_owned(),
+            (_, Level::Calm) => "over".to_owned(),
+        };
+        format!("memory: {used} of {limit} MiB used ({whose}): {follows}")
+    }
+}
+
+/// Requests that found no place.
+pub(super) fn refused(totals: &WorkerTotals) -> u64 {
+    let kinds = [LocalReply::QueueFull, LocalReply::QueueTimeout, LocalReply::QueueDeadline];
+    kinds.iter().map(|kind| totals.local_replies[*kind as usize]).sum()
+}
+
+/// The line of pool `at`, if it has one.
+pub(super) fn queue(shared: &Shared, at: usize) -> Option<api::Queue> {
+    let snapshot = shared.snapshot.load();
+    let gate = snapshot.pools.get(at)?.gate.as_ref()?;
+    let limits = gate.limits();
+    let now_ms = Clock::since(shared.started).read().as_ms();
+    Some(api::Queue {
+        max_requests: limits.requests,
+        max_requests_per_backend: limits.requests_per_backend,
+        waiting: gate.queue.waiting() as u64,
+        length: limits.queue as u64,
+        longest_wait_ms: gate.queue.longest_wait_ms(now_ms),
+        queued_total: gate.queue.joined(),
+        refused_total: refused(&worker_totals(shared)),
+    })
+}
+
+/// The state of the whole.
+pub(super) fn overload(shared: &Shared) -> api::Overload {
+    let (used, limit) = shared.overload.memory();
+    let level = shared.overload.level();
+    let reason = (level > Level::Calm).then(|| {
+        let from = if level == Level::Shed { SHED_FROM } else { SHRINK_FROM };
+        format!("memory: {} of {} MiB used; from {from} % on", used >> 20, limit >> 20)
+    });
+    api::Overload {
+        level: match level {
+            Level::Calm => OverloadLevel::Calm,
+            Level::Shrink => OverloadLevel::Shrink,
+            Level::Shed => OverloadLevel::Shed,
+        },
+        reason,
+        memory_used_bytes: used,
+        memory_limit_bytes: limit,
+        backend_connections: shared.backend_conns.open() as u64,
+        backend_connections_limit: shared.backend_conns.most().map(|most| most as u64),
+    }
+}
