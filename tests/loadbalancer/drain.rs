@@ -353,7 +353,7 @@ async fn a_request_from_before_the_drain_is_not_repeated_there() {
     balancer.set_state("b", "drain").await;
     wait_until_safe(&balancer, "b").await;
     hang_up.send(()).unwrap();
-    assert!(raw::read_head(&mut held).await.starts_with("HTTP/1.1 502"));
+    assert!(raw::read_head(&mut held).await.starts_with("HTTP/1.1 503"));
     assert_eq!(second.requests(), 0, "it was said to be safe to stop");
 }
 

@@ -1,8 +1,8 @@
 //! A small status and the delta that follows it, for tests.
 
 use lb_core::api::{
-    AdminState, Backend, BackendState, Check, Connections, Delta, Ejection, Event, EventKind, Health, InFlight, Pool,
-    PoolDelta, PoolState, Readiness, ReasonCode, Sample, Status, Traffic,
+    AdminState, Backend, BackendState, Check, Connections, Delta, Ejection, Event, EventKind, Health, InFlight,
+    Overload, Pool, PoolDelta, PoolState, Readiness, ReasonCode, Sample, Status, Traffic,
 };
 
 fn traffic(requests_per_s: f64) -> Traffic {
@@ -58,6 +58,7 @@ pub(crate) fn status(tick: u64) -> Status {
         proxy_address: "0.0.0.0:8080".to_owned(),
         workers: 2,
         connections: Connections::default(),
+        overload: Overload::default(),
         traffic: traffic(3.0),
         pools: vec![Pool {
             name: "default".to_owned(),
@@ -65,6 +66,7 @@ pub(crate) fn status(tick: u64) -> Status {
             state: PoolState::Ok,
             reason: "2 of 2 backends ready".to_owned(),
             traffic: traffic(3.0),
+            queue: None,
             backends: vec![backend("alpha", 1.0), backend("beta", 2.0)],
         }],
         events: vec![event(1)],
@@ -79,12 +81,14 @@ pub(crate) fn delta(tick: u64) -> Delta {
         generation: 2,
         ready: ready(),
         connections: Connections { open: 5, accepted_total: 9 },
+        overload: Overload::default(),
         traffic: traffic(12.0),
         pools: vec![PoolDelta {
             name: "default".to_owned(),
             state: PoolState::Degraded,
             reason: "1 of 2 backends ready".to_owned(),
             traffic: traffic(12.0),
+            queue: None,
             backends: vec![backend("alpha", 10.0)],
         }],
         events: vec![event(1), event(2)],

@@ -66,7 +66,8 @@ impl History {
 
     fn push(&mut self, mut result: CheckResult) {
         if result.words.len() > MOST_WORDS {
-            result.words.truncate(result.words.floor_char_boundary(MOST_WORDS));
+            let end = (0..=MOST_WORDS).rev().find(|end| result.words.is_char_boundary(*end)).unwrap_or_default();
+            result.words.truncate(end);
             result.words.push('…');
         }
         if result.passed {

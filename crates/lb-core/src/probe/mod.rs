@@ -166,7 +166,7 @@ async fn connect(
 ) -> Result<(TcpStream, SocketAddr), Outcome> {
     let mut failure = None;
     for (tried, address) in addresses.iter().enumerate() {
-        let checked = SocketAddr::new(address.ip(), port.unwrap_or(address.port()));
+        let checked = SocketAddr::new(address.ip(), port.unwrap_or_else(|| address.port()));
         // An address that swallows packets must not use up the time of those behind it.
         let now = Instant::now();
         let share = deadline.saturating_duration_since(now) / (addresses.len() - tried) as u32;

@@ -219,7 +219,7 @@ impl Reply {
                     }
                     piece
                 }
-                State::Chunked(chunks) => match chunks.next(bytes).map_err(|words| bad(words))? {
+                State::Chunked(chunks) => match chunks.next(bytes).map_err(bad)? {
                     Found::Data(piece) => piece,
                     Found::More => return Ok(()),
                     Found::End => {

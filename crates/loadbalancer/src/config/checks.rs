@@ -37,7 +37,7 @@ impl Judge<'_> {
             method,
             target: self.text("health.path", is_target),
             host: some(self.text("health.host", |text| text.is_empty() || is_host(text))),
-            statuses: self.statuses(),
+            statuses: self.good_statuses(),
             text: some(self.text("health.body", |text| text.len() <= MOST_TEXT)),
         };
         let reuse = self.value("health.reuse", parse::switch).unwrap_or_default();
@@ -74,7 +74,7 @@ impl Judge<'_> {
         }
     }
 
-    fn statuses(&mut self) -> Statuses {
+    fn good_statuses(&mut self) -> Statuses {
         let given = self.value("health.statuses", |text| text.parse().ok());
         given.unwrap_or_else(|| "200".parse().expect("a status is a set of statuses"))
     }

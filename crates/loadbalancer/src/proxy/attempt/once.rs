@@ -77,7 +77,13 @@ pub(super) async fn attempt(
         // Now, since a client that goes away ends this here.
         record.sent_to_backend(exchange.outgoing.body_bytes);
         match head {
-            Poll::Pending if client.deadline.is_cut() => Poll::Ready(Err(ExchangeError::Drained)),
+            Poll::Pending if client.deadline.is_cut() => {
+                if exchange.has_begun() {
+                    // As below.
+                    exchange.outgoing.body.forget();
+                }
+                Poll::Ready(Err(ExchangeError::Drained))
+            }
             Poll::Pending => match client.overdue() {
                 Some(Overdue::Request) => Poll::Ready(Err(ExchangeError::Overdue)),
                 // A part of a response is there: it must not be asked for again.
