@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use e2e::http::request;
+use e2e::load::{self, Plan};
 use e2e::origin::Origin;
 use tokio::io::AsyncWriteExt;
 
@@ -196,6 +197,21 @@ async fn what_is_not_the_backends_fault_ejects_nobody() {
         .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
         .sum();
     assert_eq!(sum, 0.0, "{page}");
+}
+
+#[tokio::test]
+async fn a_server_that_is_gone_is_down_and_not_ejected() {
+    let (_server, alive) = server("a").await;
+    let (mut dying, backend) = server("b").await;
+    // Slow checks: only live traffic can notice.
+    let args = ["--check-interval", "60s", "--check-fast-interval", "60s"];
+    let balancer = Balancer::start(&[alive, backend], &args).await;
+    dying.kill().await;
+    let plan = Plan { port: balancer.port(), connections: 32, requests: 2000, reconnect: false };
+    let tally = load::run(&plan).await;
+    assert_eq!(tally.failed, 0, "{:?}", tally.failures);
+    let row = balancer.wait_for_state("b", "down").await;
+    assert_eq!((&row["ejection"]["times"], &row["reason_code"]), (&0.into(), &"connection_refused".into()), "{row}");
 }
 
 #[tokio::test]

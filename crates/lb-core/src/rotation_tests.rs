@@ -114,7 +114,7 @@ fn the_start_of_the_process_is_at_full_weight() {
     let (mut rotation, mut members) = (Rotation::new(POLICY, 0), vec![server; 3]);
     for at in 0..3 {
         members[at].health = Health::Up;
-        rotation.settle(&mut members, at as u64 * 7);
+        rotation.settle(&mut members, at as u64 * 900);
     }
     rotation.started();
     assert_eq!(percents(&members), [100, 100, 100]);

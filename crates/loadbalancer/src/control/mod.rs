@@ -154,7 +154,14 @@ async fn run(
                 board.take_report(&shared.config.health, report, unix_ms());
             }
             Some(failure) = live_failures.recv() => board.take_live_failure(&shared.config.health, failure, unix_ms()),
-            Some(backend) = suspects.recv() => board.take_suspect(backend, unix_ms()),
+            Some(backend) = suspects.recv() => {
+                // What connects have found out comes first: a server that is gone is down, not ejected.
+                for _ in 0..live_failures.len() {
+                    let Ok(failure) = live_failures.try_recv() else { break };
+                    board.take_live_failure(&shared.config.health, failure, unix_ms());
+                }
+                board.take_suspect(backend, unix_ms());
+            }
             () = tokio::time::sleep_until(board.next_turn()) => board.take_turn(unix_ms()),
             command = commands.recv() => match command {
                 Some(command) => answer(command, &shared, &mut board, &figures, &deltas),
