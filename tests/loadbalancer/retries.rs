@@ -298,3 +298,22 @@ async fn attempts_are_told_only_if_asked_for_but_logged_in_any_case() {
     let logged = || balancer.program.stdout().contains("\"attempts\":2");
     e2e::eventually("a line with two attempts", async || logged().then_some(())).await;
 }
+
+#[tokio::test]
+async fn requests_that_break_together_wait_for_each_other_rather_than_fail() {
+    const CLIENTS: usize = 40;
+    let (phase, count) = (watch::Sender::new(0), Arc::new(AtomicUsize::new(0)));
+    let breaking = holding(&phase, &count, |_| 1).await;
+    let alive = Origin::answering(OK, false).await;
+    let balancer = balancer(&[&breaking, &alive], "", &["--workers", "1"]).await;
+    let port = balancer.port();
+    let clients: Vec<_> = (0..2 * CLIENTS).map(|_| tokio::spawn(async move { http::get(port, "/").await })).collect();
+    let half = async || (count.load(Ordering::SeqCst) == CLIENTS).then_some(());
+    e2e::eventually("half of them wait at the one", half).await;
+    phase.send_replace(1);
+    for client in clients {
+        let answer = client.await.unwrap();
+        assert_eq!((answer.status.as_u16(), answer.text().as_str()), (200, "ok"));
+    }
+    assert_eq!(metric(&balancer, "lb_retries_by_cause_total{cause=\"closed\"}").await, CLIENTS as u64);
+}

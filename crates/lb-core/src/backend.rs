@@ -4,6 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
 
@@ -127,6 +128,11 @@ impl Backend {
     /// When there is no such worker.
     pub fn shard(&self, worker: usize) -> &BackendShard {
         &self.shards[worker]
+    }
+
+    /// After how long idle it closes connections, as the most careful of the workers has learned; `None` when none has.
+    pub fn learned_idle(&self) -> Option<Duration> {
+        self.shards.iter().filter_map(|shard| shard.idle_time.value()).min()
     }
 
     /// All workers' numbers added up. Not a consistent cut: each counter is right, their sum may be a request apart.

@@ -22,6 +22,7 @@ pub mod backend;
 pub mod check;
 pub mod gate;
 pub mod health;
+pub mod idle;
 pub mod metrics;
 pub mod outlier;
 pub mod overload;

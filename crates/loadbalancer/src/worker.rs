@@ -237,11 +237,6 @@ impl LocalBackend {
         }
     }
 
-    /// Whether an operator wants it free of requests, as of the newest snapshot that was taken over.
-    pub(crate) fn is_leaving(&self) -> bool {
-        self.leaving.get()
-    }
-
     /// Keeps a connection whose exchange is through, unless the backend has moved or left rotation meanwhile.
     pub(crate) fn keep(&self, connection: Box<UpstreamConn>, now: Tick, most: usize) {
         // In a crowd its place is worth more.
@@ -320,6 +315,9 @@ impl Worker {
                     local.in_rotation.set(pool.takes_requests(view));
                     local.cut.set(view.cut);
                     local.be_left(view.admin != AdminState::Ready, calm);
+                    if moved {
+                        local.idle.forget_idle_time();
+                    }
                     if moved || !pool.takes_requests(view) {
                         local.idle.clear();
                     }
@@ -385,6 +383,7 @@ impl Worker {
         let (view, now) = (self.view(), self.clock.now());
         for local in view.pools.iter().flatten() {
             local.idle.purge(now, self.shared.config.upstream.idle_timeout);
+            local.shard().idle_time.set(local.idle.learned());
         }
         self.budget.borrow_mut().pass(now.as_ms());
         self.look_at_work(&view, now);

@@ -1,6 +1,7 @@
 //! Counters of one worker, and their sums.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use super::histogram::{Counts, Histogram, bump};
 use super::{Kind, Rejected, UnderWay};
@@ -19,6 +20,24 @@ impl Counter {
     /// What it stands at.
     pub fn value(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A time that its one writer has learned, or not yet. Relaxed: it is for people to look at.
+#[derive(Debug, Default)]
+pub struct LearnedTime(AtomicU64);
+
+impl LearnedTime {
+    /// Only its one writer may call this.
+    pub fn set(&self, time: Option<Duration>) {
+        // 0 is for what is not known.
+        let number = time.map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX).saturating_add(1));
+        self.0.store(number, Ordering::Relaxed);
+    }
+
+    /// To the millisecond.
+    pub fn value(&self) -> Option<Duration> {
+        self.0.load(Ordering::Relaxed).checked_sub(1).map(Duration::from_millis)
     }
 }
 
@@ -195,6 +214,8 @@ pub struct BackendShard {
     pub received_bytes: Counter,
     /// Response body bytes taken from it.
     pub sent_bytes: Counter,
+    /// After how long idle it closes connections, as this worker has learned.
+    pub idle_time: LearnedTime,
     /// Time to open a connection.
     pub connect: Histogram,
     /// From the arrival of the request to the end of the response.

@@ -46,6 +46,7 @@ pub(super) fn page(shared: &Shared, board: &Board) -> String {
         .collect();
     let mut page = Page::default();
     requests(&mut page, &rows);
+    idle_times(&mut page, &rows);
     timings(&mut page, &rows);
     health(&mut page, &rows);
     rotation(&mut page, &rows, shared, board);
@@ -84,6 +85,16 @@ fn requests(page: &mut Page, rows: &[Row<'_>]) {
         page.family(name, kind, help);
         for row in rows {
             page.sample(name, &[("pool", row.pool), ("backend", row.name)], value(row));
+        }
+    }
+}
+
+fn idle_times(page: &mut Page, rows: &[Row<'_>]) {
+    let name = "lb_backend_learned_idle_seconds";
+    page.family(name, "gauge", "After how long idle the backend closes connections, as learned; absent until it is.");
+    for row in rows {
+        if let Some(time) = row.entry.backend.learned_idle() {
+            page.sample(name, &[("pool", row.pool), ("backend", row.name)], time.as_secs_f64());
         }
     }
 }

@@ -39,26 +39,17 @@ const SHED_RETRY_S: u64 = 2;
 pub(crate) struct Permit {
     pub backend: Rc<LocalBackend>,
     pub slot: Slot,
-    held: bool,
 }
 
 impl Permit {
     fn new(backend: &Rc<LocalBackend>, slot: Slot) -> Self {
-        Self { backend: Rc::clone(backend), slot, held: true }
-    }
-
-    /// The same place for another holder; this one holds it no more.
-    pub(super) fn hand_over(&mut self) -> Self {
-        let held = std::mem::take(&mut self.held);
-        Self { backend: Rc::clone(&self.backend), slot: self.slot, held }
+        Self { backend: Rc::clone(backend), slot }
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if self.held {
-            self.backend.leave();
-        }
+        self.backend.leave();
     }
 }
 
@@ -168,15 +159,6 @@ pub(super) fn screen(client: &Client, headers: &HeaderMap) -> Result<(), Refused
 /// # Cancel safety
 /// Dropped, its place in the line is free, and a place that was meant for it goes to the next.
 pub(super) async fn enter(client: &Rc<Client>, route: &Route, tried: &Tried) -> Result<Permit, NoPlace> {
-    let newest;
-    let route = match tried.is_empty() {
-        true => route,
-        // By now the request's snapshot may be old: a backend that has left meanwhile may be safe to stop.
-        false => {
-            newest = route::pool(&client.worker.view()).ok_or(NoPlace::Nobody)?;
-            &newest
-        }
-    };
     let Some(gate) = &route.pool().gate else {
         let pool = route.pool();
         let slot = pool.policy.pick(&pool.cursor, tried).ok_or(NoPlace::Nobody)?;
@@ -193,6 +175,13 @@ pub(super) async fn enter(client: &Rc<Client>, route: &Route, tried: &Tried) -> 
     // Not in the request's own future: hardly any needs the room.
     let deadline = client.time_left().map(|left| client.worker.clock.now().plus(left));
     Box::pin(wait(client, gate, tried, deadline)).await
+}
+
+/// The same for another attempt. By now the request's own snapshot may be old: a backend that has left meanwhile may be
+/// safe to stop.
+pub(super) async fn enter_again(client: &Rc<Client>, over: &Tried) -> Result<Permit, NoPlace> {
+    let newest = route::pool(&client.worker.view()).ok_or(NoPlace::Nobody)?;
+    enter(client, &newest, over).await
 }
 
 /// Whether there is a backend that takes requests, as of now, and was not tried.

@@ -45,9 +45,9 @@ impl Record {
         Self { client: Rc::clone(client), permit, arrived, sent: 0, state: State::Waiting, entry }
     }
 
-    /// Gives up the request's line and its place: the request goes on without this attempt.
-    pub(super) fn into_parts(mut self) -> (Entry, Permit) {
-        (std::mem::take(&mut self.entry), self.permit.hand_over())
+    /// Gives up the request's line: the request goes on without this attempt.
+    pub(super) fn into_entry(mut self) -> Entry {
+        std::mem::take(&mut self.entry)
     }
 
     pub(crate) fn client(&self) -> &Client {

@@ -1,10 +1,12 @@
-//! Idle connections of one worker to one backend.
+//! Idle connections of one worker to one backend, and what their ends have taught of it.
 //!
 //! Last in, first out: the connection used last is the one least likely to have been closed meanwhile, and the
 //! surplus of a busy minute grows old at the bottom and is purged.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::time::Duration;
+
+use lb_core::idle::IdleTime;
 
 use super::UpstreamConn;
 use crate::clock::Tick;
@@ -18,21 +20,36 @@ const REST: Duration = Duration::from_secs(1);
 #[expect(clippy::vec_box, reason = "a connection moves in and out with each request: a pointer is cheaper to move")]
 pub(crate) struct ConnCache {
     idle: RefCell<Vec<Box<UpstreamConn>>>,
+    /// After how long idle the backend closes.
+    time: Cell<IdleTime>,
 }
 
 impl ConnCache {
-    /// A connection that looks alive, or `None`. `for_sure` asks the kernel as well. One that the backend was told is
-    /// of some client is given only `on_behalf` of the same; without such, the first look finds one.
-    pub(crate) fn take(&self, for_sure: bool, on_behalf: Option<Ends>) -> Option<Box<UpstreamConn>> {
+    /// A connection that looks alive, or `None`. `for_sure` is for what cannot be sent again: the kernel is asked as
+    /// well, which knows of a close before the runtime does, and one that is so old that the backend may be about to
+    /// close it is not given. One that the backend was told is of some client is given only `on_behalf` of the same;
+    /// without such, the first look finds one.
+    pub(crate) fn take(&self, for_sure: bool, on_behalf: Option<Ends>, now: Tick) -> Option<Box<UpstreamConn>> {
         let mut idle = self.idle.borrow_mut();
+        let mut closed = None;
+        let mut found = None;
         while let Some(at) = idle.iter().rposition(|connection| connection.on_behalf == on_behalf) {
+            // All that follow are older.
+            if for_sure && now.since(idle[at].idle_since) > self.time.get().safe_age() {
+                break;
+            }
             let connection = idle.remove(at);
             let ask = for_sure || connection.doubtful;
             if connection.is_quiet() && (!ask || connection.is_quiet_for_sure()) {
-                return Some(connection);
+                found = Some(connection);
+                break;
             }
+            closed = closed.max(Some(connection.last_open));
         }
-        None
+        if let Some(last_open) = closed {
+            self.found_closed(last_open);
+        }
+        found
     }
 
     /// Keeps a connection whose exchange is completely through. Beyond `most`, the oldest is closed.
@@ -42,6 +59,7 @@ impl ConnCache {
         }
         connection.reused = true;
         connection.idle_since = now;
+        connection.last_open = Duration::ZERO;
         let mut idle = self.idle.borrow_mut();
         if idle.len() >= most {
             idle.remove(0);
@@ -54,15 +72,54 @@ impl ConnCache {
         self.idle.borrow_mut().drain(..).count()
     }
 
+    /// Another server is behind it now.
+    pub(crate) fn forget_idle_time(&self) {
+        self.time.set(IdleTime::default());
+    }
+
     /// Closes those that were idle for longer than `timeout`, and those that the backend closed. What is kept for long
     /// keeps no buffer.
     pub(crate) fn purge(&self, now: Tick, timeout: Duration) {
-        self.idle.borrow_mut().retain_mut(|connection| {
-            let idle = now.since(connection.idle_since);
-            if idle > REST {
+        let mut idle = self.idle.borrow_mut();
+        if idle.is_empty() {
+            return;
+        }
+        let (mut time, mut closed) = (self.time.get(), None);
+        idle.retain_mut(|connection| {
+            let age = now.since(connection.idle_since);
+            if !connection.is_quiet() {
+                closed = closed.max(Some(connection.last_open));
+                return false;
+            }
+            time.seen_open(connection.last_open, age);
+            connection.last_open = age;
+            if age > REST {
                 connection.drop_buffers();
             }
-            idle < timeout && connection.is_quiet()
+            age < timeout
         });
+        self.time.set(time);
+        if let Some(last_open) = closed {
+            self.found_closed(last_open);
+        }
+    }
+
+    /// One or more were closed by the backend; of them, this was the longest idle when it was last seen open.
+    pub(crate) fn found_closed(&self, last_open: Duration) {
+        let mut time = self.time.get();
+        time.found_closed(last_open);
+        self.time.set(time);
+    }
+
+    /// The backend says after how long it closes.
+    pub(crate) fn announced(&self, timeout: Duration) {
+        let mut time = self.time.get();
+        time.announce(timeout);
+        self.time.set(time);
+    }
+
+    /// After how long idle the backend closes, as far as it was learned.
+    pub(crate) fn learned(&self) -> Option<Duration> {
+        self.time.get().learned()
     }
 }

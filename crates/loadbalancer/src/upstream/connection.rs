@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use lb_core::probe::is_to_itself;
@@ -33,6 +34,8 @@ pub(crate) struct UpstreamConn {
     pub reused: bool,
     /// When it became idle.
     pub idle_since: Tick,
+    /// For how long it had been idle when it was last seen open.
+    pub last_open: Duration,
     /// Whether to ask the kernel before it is used again: its last response had no body by its kind (HEAD, 204, 304),
     /// and a backend that sends one all the same would have it taken for the next response.
     pub doubtful: bool,
@@ -61,6 +64,7 @@ pub(crate) async fn connect(address: SocketAddr) -> io::Result<Box<UpstreamConn>
         unsent: BytesMut::new(),
         reused: false,
         idle_since: Tick::default(),
+        last_open: Duration::ZERO,
         doubtful: false,
         on_behalf: None,
         address,

@@ -5,12 +5,13 @@
 //! else, it is closed. So a future that is dropped at any `.await` cannot leave half an exchange behind.
 
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use http_body::Frame;
 
-use super::head::{BodyFraming, Parsed, parse};
+use super::head::{BodyFraming, Parsed, ResponseHead, parse};
 use super::send::cut_short;
 use super::{ExchangeError, Outgoing, RequestBody, UpstreamConn};
 
@@ -37,6 +38,8 @@ pub(crate) struct Answer {
     pub headers: HeaderMap,
     /// The backend speaks HTTP/1.0.
     pub old: bool,
+    /// After how long idle it will close the connection, if it says so.
+    pub idle: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +104,11 @@ impl Exchange {
         self.connection
     }
 
+    /// For how long the connection had been idle when it was last seen open, before it was used for this.
+    pub(crate) fn last_open(&self) -> Duration {
+        self.connection.last_open
+    }
+
     /// Whether the connection had carried an exchange before.
     pub(crate) fn reused(&self) -> bool {
         self.connection.reused
@@ -139,7 +147,8 @@ impl Exchange {
                         self.keep_alive = head.keep_alive;
                         self.bodiless = matches!(head.framing, BodyFraming::None);
                         self.framing = head.framing;
-                        return Poll::Ready(Ok(Answer { status: head.status, headers: head.headers, old: head.old }));
+                        let ResponseHead { status, headers, old, idle, .. } = head;
+                        return Poll::Ready(Ok(Answer { status, headers, old, idle }));
                     }
                 }
             }

@@ -13,6 +13,8 @@ pub(super) enum Class {
     /// `Proxy-Authenticate`: about the connection in a request; in a response it is for the client when no proxy in
     /// between answers it (RFC 9110 §11.7.1).
     ProxyAuthenticate,
+    /// `Keep-Alive`: about the connection; a backend may say in it when it closes.
+    KeepAlive,
     /// Only about one connection (RFC 9110 §7.6.1), and never forwarded.
     HopByHop,
     ContentLength,
@@ -34,7 +36,8 @@ pub(super) fn class(name: &[u8]) -> Class {
         b"connection" => Class::Connection,
         b"transfer-encoding" => Class::TransferEncoding,
         b"proxy-authenticate" => Class::ProxyAuthenticate,
-        b"keep-alive" | b"proxy-connection" | b"te" | b"upgrade" | b"proxy-authorization" => Class::HopByHop,
+        b"keep-alive" => Class::KeepAlive,
+        b"proxy-connection" | b"te" | b"upgrade" | b"proxy-authorization" => Class::HopByHop,
         b"content-length" => Class::ContentLength,
         b"via" => Class::Via,
         b"host" | b"expect" | b"x-request-id" | b"x-request-timeout-ms" | b"http2-settings" => Class::Ours,
@@ -54,8 +57,8 @@ fn alias(name: &[u8]) -> Class {
 
 /// Whether a field is only about one connection (RFC 9110 §7.6.1).
 pub(super) fn is_hop_by_hop(name: &str) -> bool {
-    use Class::{Connection, HopByHop, ProxyAuthenticate, TransferEncoding};
-    matches!(class(name.as_bytes()), Connection | HopByHop | ProxyAuthenticate | TransferEncoding)
+    use Class::{Connection, HopByHop, KeepAlive, ProxyAuthenticate, TransferEncoding};
+    matches!(class(name.as_bytes()), Connection | HopByHop | KeepAlive | ProxyAuthenticate | TransferEncoding)
 }
 
 #[cfg(test)]
@@ -68,7 +71,8 @@ mod tests {
             ("connection", Class::Connection),
             ("transfer-encoding", Class::TransferEncoding),
             ("proxy-authenticate", Class::ProxyAuthenticate),
-            ("keep-alive proxy-connection te upgrade proxy-authorization", Class::HopByHop),
+            ("keep-alive", Class::KeepAlive),
+            ("proxy-connection te upgrade proxy-authorization", Class::HopByHop),
             ("content-length", Class::ContentLength),
             ("via", Class::Via),
             ("host expect x-request-id x-request-timeout-ms http2-settings", Class::Ours),

@@ -2,6 +2,7 @@
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
@@ -33,6 +34,8 @@ pub(super) struct ResponseHead {
     pub framing: BodyFraming,
     /// Whether the backend will take another request on the connection.
     pub keep_alive: bool,
+    /// After how long idle it will close the connection, if it says so.
+    pub idle: Option<Duration>,
     /// Whether it speaks HTTP/1.0.
     pub old: bool,
 }
@@ -153,7 +156,7 @@ fn switched(
     }
     let status = StatusCode::SWITCHING_PROTOCOLS;
     let headers = fields.headers;
-    Ok(ResponseHead { status, headers, framing: BodyFraming::None, keep_alive: false, old: false })
+    Ok(ResponseHead { status, headers, framing: BodyFraming::None, keep_alive: false, idle: None, old: false })
 }
 
 /// RFC 9112 §2.2 lets a recipient take a lone LF for a line end; peers differ in it, so we do not.
@@ -176,6 +179,8 @@ struct Fields {
     chunked: bool,
     /// The connection is closed after this response.
     close: bool,
+    /// What `Keep-Alive` says of it.
+    idle: Option<Duration>,
     /// Fields that `Connection` names.
     named: Vec<HeaderName>,
 }
@@ -184,7 +189,7 @@ struct Fields {
 fn read_fields(head: &Bytes, places: &[Place], names: &mut Names) -> Result<Fields, &'static str> {
     // Two more are ours.
     let headers = HeaderMap::with_capacity(places.len() + 2);
-    let mut fields = Fields { headers, length: None, chunked: false, close: false, named: Vec::new() };
+    let mut fields = Fields { headers, length: None, chunked: false, close: false, idle: None, named: Vec::new() };
     for place in places {
         let (name, class) = names.read(&head[place.name()]).ok_or("invalid field name")?;
         let value = &head[place.value()];
@@ -200,11 +205,12 @@ fn read_fields(head: &Bytes, places: &[Place], names: &mut Names) -> Result<Fiel
                 fields.close |= words(value).any(|word| word.eq_ignore_ascii_case(b"close"));
                 add_named(value, &mut fields.named);
             }
+            Class::KeepAlive => fields.idle = keep_alive_timeout(value).or(fields.idle),
             _ => {}
         }
         // RFC 9110 §5.5: CR, LF and NUL are invalid; this refuses other control characters too.
         let value = HeaderValue::from_maybe_shared(head.slice(place.value())).map_err(|_| "invalid field value")?;
-        if !matches!(class, Class::Connection | Class::TransferEncoding | Class::HopByHop) {
+        if !matches!(class, Class::Connection | Class::TransferEncoding | Class::KeepAlive | Class::HopByHop) {
             fields.headers.append(name, value);
         }
     }
@@ -216,6 +222,16 @@ fn read_fields(head: &Bytes, places: &[Place], names: &mut Names) -> Result<Fiel
         }
     }
     Ok(fields)
+}
+
+/// `timeout=N`, in seconds (RFC 2068 §19.7.1.1; in wide use, and in no later RFC).
+fn keep_alive_timeout(value: &[u8]) -> Option<Duration> {
+    words(value).find_map(|word| {
+        let (name, number) = word.split_at_checked(b"timeout=".len())?;
+        let number = name.eq_ignore_ascii_case(b"timeout=").then_some(number)?;
+        let seconds: u32 = std::str::from_utf8(number).ok()?.parse().ok()?;
+        Some(Duration::from_secs(seconds.into()))
+    })
 }
 
 /// RFC 9110 §8.6 and RFC 9112 §6.3: digits; anything else is refused, also a list that repeats itself.
@@ -233,7 +249,7 @@ fn judge(
     fields: Fields,
     method: &Method,
 ) -> Result<ResponseHead, &'static str> {
-    let Fields { headers, length, chunked, close, named } = fields;
+    let Fields { headers, length, chunked, close, idle, named } = fields;
     // RFC 9112 §6.1: Transfer-Encoding in an HTTP/1.0 message, or beside Content-Length, is faulty framing.
     if chunked && version != Some(1) {
         return Err("Transfer-Encoding in an HTTP/1.0 response");
@@ -256,7 +272,7 @@ fn judge(
     };
     let delimited = !matches!(framing, BodyFraming::Close) && !announced;
     let keep_alive = version == Some(1) && !close && delimited;
-    Ok(ResponseHead { status, headers, framing, keep_alive, old: version != Some(1) })
+    Ok(ResponseHead { status, headers, framing, keep_alive, idle, old: version != Some(1) })
 }
 
 #[cfg(test)]
@@ -358,6 +374,24 @@ mod tests {
             }
         }
         assert!(matches!(&seen[..], [Parsed::Interim(_), Parsed::Final(_)]), "{seen:?}");
+    }
+
+    #[test]
+    fn an_announced_idle_time_is_read() {
+        for (value, seconds) in [
+            ("timeout=5", Some(5)),
+            ("max=100, Timeout=15", Some(15)),
+            ("timeout=5, timeout=9", Some(5)),
+            ("timeout=", None),
+            ("timeout=-1", None),
+            ("timeout=99999999999", None),
+            ("5", None),
+            ("time", None),
+        ] {
+            let head = whole(&format!("HTTP/1.1 200 OK\r\nKeep-Alive: {value}\r\nContent-Length: 0\r\n\r\n"));
+            assert_eq!(head.idle, seconds.map(Duration::from_secs), "{value}");
+            assert!(!head.headers.contains_key("keep-alive"));
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Whether an attempt that ended is followed by another, where that goes, and when.
 
+use std::fmt::Write as _;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
@@ -18,6 +19,10 @@ use crate::upstream::ExchangeError;
 
 /// How much a wait between attempts may be late before it is given up: the timer's own lateness, and a busy machine's.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often a repeat waits for a place among those under way: about half a second in all. Whoever waits that long waits
+/// for a pool that does not answer.
+const WAITS: u32 = 5;
 
 /// How much repeating was done.
 #[derive(Default)]
@@ -52,20 +57,10 @@ pub(super) struct Ending {
     pub reused: bool,
 }
 
-/// Where the next attempt goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum To {
-    /// To a backend that was not tried.
-    Untried,
-    /// All were tried: to any but the last one, then. It had longer to recover.
-    ButCurrent,
-    /// There is no other: to the same, in the same place.
-    Same,
-}
-
 /// What comes next.
 pub(super) struct Next {
-    pub to: To,
+    /// Backends that it passes over.
+    pub over: Tried,
     pub why: RetryCause,
     pub wait: Option<Duration>,
 }
@@ -86,7 +81,10 @@ pub(super) fn cause(broken: &Broken) -> Option<RetryCause> {
 
 /// Where to go after an attempt that ended, or `None` when it must not or cannot be repeated; the story says what stood
 /// in the way if that is no property of the request.
-pub(super) fn next<'a>(
+///
+/// # Cancel safety
+/// As of [`pause`].
+pub(super) async fn next<'a>(
     client: &'a Client,
     route: &Route,
     request: &Outbound<'_>,
@@ -98,44 +96,61 @@ pub(super) fn next<'a>(
         return None;
     }
     spent.fresh |= reused;
-    let other = to_another(client, &spent.tried, current);
+    // Whoever wants a backend free gets no request back on it.
+    let over = passed_over(client, spent.tried, current)?;
+    let untried = admit::has_another(client, &spent.tried);
     let Repeat { paid, wait } =
-        spent.repeats.allow(why, limits(client), is_idempotent(&request.head.method), other == Some(To::Untried))?;
-    let wait = wait.map(|nth| backoff(nth, client.worker.random() as u64));
-    if client.time_left().is_some_and(|left| left <= wait.unwrap_or_default()) {
+        spent.repeats.allow(why, limits(client), is_idempotent(&request.head.method), untried)?;
+    let mut wait = wait.map(|nth| backoff(nth, client.worker.random() as u64));
+    if !is_time_for(client, wait.unwrap_or_default()) {
         spent.story.push_str("  not tried again: the time for the request would pass\n");
         return None;
     }
-    // Whoever wants a backend free gets no request back on it.
-    let to = other.or_else(|| (!route.backend(current).is_leaving()).then_some(To::Same))?;
-    if paid && let Err(refused) = pay(client, route, spent) {
-        client.worker.slot().shard.retries_refused[refused as usize].add(1);
-        spent.story.push_str("  not tried again: ");
-        spent.story.push_str(refused.words());
-        spent.story.push('\n');
-        return None;
+    if paid {
+        // A response that is there already goes out rather than to wait for a place.
+        let waits = if why == RetryCause::Status { 0 } else { WAITS };
+        if waits > 0 {
+            // Before it takes a place, so that places are held for attempts, not for waits.
+            pause(client, wait.take()).await;
+        }
+        if let Err(refused) = pay(client, route, spent, waits).await {
+            client.worker.slot().shard.retries_refused[refused as usize].add(1);
+            let _ = writeln!(spent.story, "  not tried again: {}", refused.words());
+            return None;
+        }
     }
-    Some(Next { to, why, wait })
+    Some(Next { over, why, wait })
 }
 
-/// Where a repeat may go beside the backend that it comes from.
-fn to_another(client: &Client, tried: &Tried, current: Slot) -> Option<To> {
-    if admit::has_another(client, tried) {
-        return Some(To::Untried);
-    }
-    admit::has_another(client, &Tried::of(current)).then_some(To::ButCurrent)
+fn is_time_for(client: &Client, wait: Duration) -> bool {
+    client.time_left().is_none_or(|left| left > wait)
 }
 
-/// Takes a repeat out of the budget: both of its bounds must allow it.
-fn pay<'a>(client: &'a Client, route: &Route, spent: &mut Spent<'a>) -> Result<(), Refused> {
+/// Which backends a repeat passes over: those that were tried; if there is no other, the last one, since the others had
+/// longer to recover; if there is only that one, none. `None` when nobody takes requests any more.
+fn passed_over(client: &Client, tried: Tried, current: Slot) -> Option<Tried> {
+    [tried, Tried::of(current), Tried::default()].into_iter().find(|over| admit::has_another(client, over))
+}
+
+/// Takes a repeat out of the budget: both of its bounds must allow it. When a server dies, all its requests break at
+/// once, and those that find no place among the repeats under way get one a moment later; only where repeats do not end
+/// are others refused.
+async fn pay<'a>(client: &'a Client, route: &Route, spent: &mut Spent<'a>, waits: u32) -> Result<(), Refused> {
     let worker = &client.worker;
-    if spent.place.is_none() {
+    let mut waited = 0;
+    while spent.place.is_none() {
         let in_flight = route.pool().backends.iter().map(|view| view.backend.in_flight()).sum::<u64>();
         // This request is between two attempts, and in flight nowhere.
-        if !worker.shared.retries.enter(in_flight + 1, worker.shared.config.retry.percent) {
+        if worker.shared.retries.enter(in_flight + 1, worker.shared.config.retry.percent) {
+            spent.place = Some(Place(&worker.shared.retries));
+            break;
+        }
+        waited += 1;
+        let wait = backoff(waited, worker.random() as u64);
+        if waited > waits || !is_time_for(client, wait) {
             return Err(Refused::Active);
         }
-        spent.place = Some(Place(&worker.shared.retries));
+        pause(client, Some(wait)).await;
     }
     let allowed = worker.budget.borrow_mut().withdraw(worker.clock.now().as_ms());
     if allowed { Ok(()) } else { Err(Refused::Recent) }

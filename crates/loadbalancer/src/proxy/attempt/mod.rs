@@ -30,10 +30,11 @@ use super::route::Route;
 use crate::access::Entry;
 use crate::clock::Tick;
 use crate::conn::Client;
-use crate::upstream::{Answer, Exchange, ExchangeError, RequestBody};
-use choose::{Ending, Next, Spent, To, cause, is_unwanted, next, pause};
+use crate::upstream::{Answer, ExchangeError, RequestBody};
+use crate::worker::LocalBackend;
+use choose::{Ending, Next, Spent, cause, is_unwanted, next, pause};
 pub(super) use connect::or_expired;
-use lb_core::policy::{Slot, Tried};
+use lb_core::policy::Slot;
 use lb_core::retry::RetryCause;
 use once::{attempt, discard};
 use story::{give_up, nobody, note, note_status};
@@ -58,6 +59,8 @@ enum Cause {
 }
 
 /// Gets a response head for the request, from whichever backend.
+///
+/// What happens only between two attempts is on the heap of its own: it would make every request's future larger.
 pub(super) async fn run(
     client: &Rc<Client>,
     route: &Route,
@@ -80,62 +83,61 @@ pub(super) async fn run(
         let (current, backend) = (permit.slot, &Rc::clone(&permit.backend));
         client.attempts.set(client.attempts.get() + 1);
         let mut record = Record::start(client, permit, arrived, std::mem::take(entry));
+        let body_again;
         let ended = attempt(client, backend, request, body, framing, &spent, &mut record).await;
         client.time.try_ends();
         spent.tried.insert(current);
-        let next = match ended {
+        let following = match ended {
             Ok((answer, mut exchange)) => {
-                backend.old.set(answer.old);
-                let Some(next) = after_answer(client, route, request, (current, &answer, &exchange), &mut spent) else {
+                learn(backend, &answer);
+                let replayable = exchange.outgoing.body.is_replayable();
+                let ending = Ending { slot: current, why: RetryCause::Status, replayable, reused: false };
+                let following = match is_unwanted(client, answer.status) {
+                    true => Box::pin(next(client, route, request, ending, &mut spent)).await,
+                    false => None,
+                };
+                let Some(following) = following else {
                     exchange.outgoing.body.forget();
-                    let Answer { status, headers, old } = answer;
+                    let Answer { status, headers, old, .. } = answer;
                     return Ok(Reached { status, headers, old, exchange, record });
                 };
                 note_status(backend, &mut record, answer.status, &mut spent);
-                body = discard(client, backend, exchange).await;
-                next
+                *entry = record.into_entry();
+                body_again = Box::pin(discard(client, backend, exchange)).await;
+                following
             }
             Err(broken) => {
                 note(client, backend, &mut record, &broken, &mut spent);
-                let Some(next) = after_break(client, route, request, (current, &broken), &mut spent) else {
+                // From here on it is in flight nowhere.
+                *entry = record.into_entry();
+                let following = after_break(client, route, request, (current, &broken), &mut spent);
+                let Some(following) = Box::pin(following).await else {
                     return Err(give_up(broken.cause, spent.story, client.rejected()));
                 };
-                body = broken.body;
-                next
+                body_again = broken.body;
+                following
             }
         };
-        let (line, permit) = record.into_parts();
-        *entry = line;
+        let Next { over, why, wait } = following;
         backend.shard().retries.add(1);
-        client.worker.slot().shard.retries[next.why as usize].add(1);
-        let kept = (next.to == To::Same).then_some(permit);
-        pause(client, next.wait).await;
-        place = match (kept, next.to) {
-            (Some(permit), _) => Ok(permit),
-            (None, To::ButCurrent) => admit::enter(client, route, &Tried::of(current)).await,
-            (None, _) => admit::enter(client, route, &spent.tried).await,
-        };
+        client.worker.slot().shard.retries[why as usize].add(1);
+        Box::pin(pause(client, wait)).await;
+        place = admit::enter_again(client, &over).await;
+        body = body_again;
         body.rewind();
     }
 }
 
-/// What follows a response head; `None` when it goes to the client.
-fn after_answer<'a>(
-    client: &'a Client,
-    route: &Route,
-    request: &Outbound<'_>,
-    (slot, answer, exchange): (Slot, &Answer, &Exchange),
-    spent: &mut Spent<'a>,
-) -> Option<Next> {
-    if !is_unwanted(client, answer.status) {
-        return None;
+/// What a response head tells of the backend.
+fn learn(backend: &LocalBackend, answer: &Answer) {
+    backend.old.set(answer.old);
+    if let Some(timeout) = answer.idle {
+        backend.idle.announced(timeout);
     }
-    let replayable = exchange.outgoing.body.is_replayable();
-    next(client, route, request, Ending { slot, why: RetryCause::Status, replayable, reused: false }, spent)
 }
 
 /// What follows a broken attempt; `None` when nothing does.
-fn after_break<'a>(
+async fn after_break<'a>(
     client: &'a Client,
     route: &Route,
     request: &Outbound<'_>,
@@ -144,5 +146,5 @@ fn after_break<'a>(
 ) -> Option<Next> {
     let why = cause(broken)?;
     let (replayable, reused) = (broken.body.is_replayable(), broken.reused);
-    next(client, route, request, Ending { slot, why, replayable, reused }, spent)
+    next(client, route, request, Ending { slot, why, replayable, reused }, spent).await
 }

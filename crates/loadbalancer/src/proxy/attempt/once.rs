@@ -45,7 +45,7 @@ pub(super) async fn attempt(
         None
     } else {
         // What cannot be sent twice must not meet a connection that is being closed.
-        backend.idle.take(!(repeatable && body.is_kept()), on_behalf(client))
+        backend.idle.take(!(repeatable && body.is_kept()), on_behalf(client), client.worker.clock.now())
     };
     let mut connection = match cached {
         Some(connection) => connection,
@@ -105,6 +105,10 @@ pub(super) async fn attempt(
         Ok(head) => Ok((head, exchange)),
         Err(error) => {
             let (written, reused) = (exchange.outgoing.written, exchange.reused());
+            if reused && matches!(error, ExchangeError::Closed(_)) {
+                // It was being closed while we wrote.
+                backend.idle.found_closed(exchange.last_open());
+            }
             Err(Broken { body: exchange.outgoing.into_body(), cause: Cause::Exchange(error), written, reused })
         }
     }

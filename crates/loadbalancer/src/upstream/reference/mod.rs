@@ -9,6 +9,7 @@ mod fuzz;
 mod injection;
 mod loopback;
 mod memory;
+mod replay;
 mod requests;
 mod responses;
 
