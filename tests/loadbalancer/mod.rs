@@ -11,6 +11,7 @@ mod exchange;
 mod failover;
 mod forwarding;
 mod health;
+mod idle;
 mod limits;
 mod load;
 mod options;

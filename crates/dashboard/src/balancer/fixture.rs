@@ -2,7 +2,7 @@
 
 use lb_core::api::{
     AdminState, Backend, BackendState, Check, Connections, Delta, Ejection, Event, EventKind, Health, InFlight,
-    Overload, Pool, PoolDelta, PoolState, Readiness, ReasonCode, Sample, Status, Traffic,
+    Overload, Pool, PoolDelta, PoolState, Readiness, ReasonCode, Retries, Sample, Status, Traffic,
 };
 
 fn traffic(requests_per_s: f64) -> Traffic {
@@ -42,6 +42,7 @@ pub(crate) fn backend(name: &str, requests_per_s: f64) -> Backend {
         in_flight: InFlight::default(),
         drain: None,
         connect: None,
+        learned_idle_ms: None,
         recent_requests_per_s: vec![requests_per_s],
     }
 }
@@ -60,6 +61,7 @@ pub(crate) fn status(tick: u64) -> Status {
         connections: Connections::default(),
         overload: Overload::default(),
         traffic: traffic(3.0),
+        retries: Retries::default(),
         pools: vec![Pool {
             name: "default".to_owned(),
             policy: "round_robin".to_owned(),

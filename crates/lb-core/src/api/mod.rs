@@ -10,6 +10,7 @@
 mod admission;
 mod checks;
 mod drain;
+mod retries;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 pub use admission::{Overload, OverloadLevel, Queue};
 pub use checks::{CheckResult, CheckSource, Checks, RESULTS_KEPT};
 pub use drain::{AtDeadline, Drain, DrainReport, InFlight};
+pub use retries::Retries;
 pub use token::{TOKEN_FILE_MODE, runtime_dir, token_file_name};
 pub use tunnels::{TUNNELS_LISTED, Tunnel, Tunnels};
 
@@ -44,6 +46,9 @@ pub struct Status {
     pub overload: Overload,
     /// All pools together.
     pub traffic: Traffic,
+    /// What was sent again, and what took too long.
+    #[serde(default)]
+    pub retries: Retries,
     pub pools: Vec<Pool>,
     /// What happened lately, oldest first, at most [`EVENTS_KEPT`].
     pub events: Vec<Event>,
@@ -202,6 +207,9 @@ pub struct Backend {
     pub drain: Option<Drain>,
     /// Time to open a connection to it, over the last ten seconds; `null` when none was opened.
     pub connect: Option<Latency>,
+    /// After how long idle it closes connections, as learned (by the most careful of the workers); `null` until then.
+    #[serde(default)]
+    pub learned_idle_ms: Option<u64>,
     /// Requests per second, one number a second, oldest first, at most [`RECENT_KEPT`].
     pub recent_requests_per_s: Vec<f64>,
 }

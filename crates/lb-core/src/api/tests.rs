@@ -53,6 +53,7 @@ fn backend() -> Backend {
         in_flight: in_flight(),
         drain: Some(drain()),
         connect: None,
+        learned_idle_ms: Some(4900),
         recent_requests_per_s: vec![1.0, 2.5],
     }
 }
@@ -173,6 +174,7 @@ fn everything() -> serde_json::Value {
         connections: Connections { open: 3, accepted_total: 9 },
         overload: overload(),
         traffic: traffic(),
+        retries: Retries { connect_total: 2, deadline_cuts_total: 1, ..Retries::default() },
         pools: vec![Pool {
             name: "default".to_owned(),
             policy: "round_robin".to_owned(),

@@ -1,6 +1,8 @@
 //! The wire types, filled in from the board and the figures.
 
-use lb_core::api::{self, Check, Connections, Delta, PoolDelta, PoolState, Readiness, Status, Traffic};
+use lb_core::api::{self, Check, Connections, Delta, PoolDelta, PoolState, Readiness, Retries, Status, Traffic};
+use lb_core::metrics::LocalReply;
+use lb_core::retry::{Refused, RetryCause};
 use lb_core::snapshot::PoolView;
 
 use super::board::{Board, Entry, Place};
@@ -54,6 +56,7 @@ impl Figures {
             connections: connections(shared),
             overload: pressure::overload(shared),
             traffic: self.whole(board),
+            retries: retries(shared),
             pools: pools.collect(),
             events: board.events.iter().cloned().collect(),
             history: self.history.iter().copied().collect(),
@@ -141,6 +144,7 @@ impl Figures {
             in_flight,
             drain: entry.drain(&shared.config.drain, &in_flight),
             connect: latency(&window.rates().connect),
+            learned_idle_ms: entry.backend.learned_idle().map(|time| time.as_millis() as u64),
             recent_requests_per_s: window.recent.iter().copied().collect(),
         }
     }
@@ -161,6 +165,24 @@ fn check(shared: &Shared, entry: &Entry) -> Check {
         next_unix_ms: entry.next_unix_ms,
         passed_total: entry.passed,
         failed_total: entry.failed,
+    }
+}
+
+fn retries(shared: &Shared) -> Retries {
+    let totals = worker_totals(shared);
+    let (of, refused) = (|cause| totals.retries[cause as usize], |by| totals.retries_refused[by as usize]);
+    Retries {
+        connect_total: of(RetryCause::Connect),
+        unsent_total: of(RetryCause::Unsent),
+        stale_total: of(RetryCause::Stale),
+        closed_total: of(RetryCause::Closed),
+        try_timeout_total: of(RetryCause::TryTimeout),
+        status_total: of(RetryCause::Status),
+        refused_recent_total: refused(Refused::Recent),
+        refused_active_total: refused(Refused::Active),
+        active: shared.retries.count(),
+        deadline_replies_total: totals.local_replies[LocalReply::Deadline as usize],
+        deadline_cuts_total: totals.cut_overdue,
     }
 }
 
