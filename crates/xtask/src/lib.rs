@@ -1,5 +1,5 @@
 //! Developer commands, called as `cargo xtask COMMAND`: see the running system (`demo`), check everything
-//! (`test`), compare with peers (`bench`).
+//! (`test`), compare with peers (`bench`), break everything (`faults`).
 //!
 //! Nothing here is part of the product, and no crate of ours is imported: the programs are built and started the way
 //! a person would. `std` is preferred to crates, because this is compiled before anything else can be seen.
@@ -8,6 +8,7 @@ mod bench;
 mod check;
 mod demo;
 mod error;
+mod faults;
 mod pact;
 mod python;
 mod system;
@@ -35,6 +36,11 @@ enum Command {
     Test(check::Args),
     /// Measure the load balancer's CPU time per request beside NGINX and HAProxy
     Bench(bench::Args),
+    /// Break servers, network and surroundings under load, and prove from three books that nothing was lost
+    Faults(faults::Args),
+    /// One server that breaks on order; `faults` starts it
+    #[command(hide = true)]
+    FaultOrigin(faults::origin::Args),
     /// Check that no source file is too long, and print how long they are
     Sizes,
     /// Check which crate imports which, and what lies at the top of the repository
@@ -50,6 +56,8 @@ pub fn run(cli: Cli) -> Result<(), Error> {
         Command::Demo(args) => demo::run(args),
         Command::Test(args) => check::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Faults(args) => faults::run(&args),
+        Command::FaultOrigin(args) => faults::origin::run(&args),
         Command::Sizes => check::sizes::run(),
         Command::Layers => check::layers::run(),
     }

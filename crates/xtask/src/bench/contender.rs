@@ -11,7 +11,7 @@ use crate::Error;
 
 /// A proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Contender {
+pub(crate) enum Contender {
     Loadbalancer,
     Nginx,
     Haproxy,
@@ -54,9 +54,9 @@ impl Proxy {
 }
 
 impl Contender {
-    pub(super) const ALL: [Self; 4] = [Self::Loadbalancer, Self::Nginx, Self::Haproxy, Self::Caddy];
+    pub(crate) const ALL: [Self; 4] = [Self::Loadbalancer, Self::Nginx, Self::Haproxy, Self::Caddy];
 
-    pub(super) const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Loadbalancer => "loadbalancer",
             Self::Nginx => "nginx",
@@ -126,7 +126,7 @@ impl Contender {
     }
 
     /// What it says about its version, in one line.
-    pub(super) fn version(self, release: &Path) -> String {
+    pub(crate) fn version(self, release: &Path) -> String {
         let (program, argument) = match self {
             Self::Loadbalancer => (release.join(self.name()), "--version"),
             Self::Nginx | Self::Haproxy => (PathBuf::from(self.name()), "-v"),

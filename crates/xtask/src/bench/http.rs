@@ -39,7 +39,7 @@ impl Head {
 }
 
 /// The value of a field of a head.
-pub(super) fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+pub(crate) fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     head.split("\r\n").skip(1).find_map(|line| {
         let (own, value) = line.split_once(':')?;
         own.eq_ignore_ascii_case(name).then_some(value.trim())
@@ -47,7 +47,7 @@ pub(super) fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// A connection to a port of this machine on which no read waits for ever.
-pub(super) fn connect(port: u16) -> io::Result<TcpStream> {
+pub(crate) fn connect(port: u16) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_read_timeout(Some(ANSWER_WITHIN))?;
     stream.set_write_timeout(Some(ANSWER_WITHIN))?;
@@ -58,7 +58,7 @@ pub(super) fn connect(port: u16) -> io::Result<TcpStream> {
 ///
 /// # Errors
 /// When the answer is anything but 200 with `length` bytes.
-pub(super) fn ask(stream: &mut TcpStream, path: &str, upload: usize, length: usize) -> Result<(), String> {
+pub(crate) fn ask(stream: &mut TcpStream, path: &str, upload: usize, length: usize) -> Result<(), String> {
     send(stream, path, upload)?;
     expect(stream, path, length)
 }

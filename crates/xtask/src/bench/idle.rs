@@ -53,7 +53,7 @@ impl Idle {
 ///
 /// # Errors
 /// When the hard limit is below `needed`.
-pub(super) fn raise_descriptor_limit(needed: u64) -> Result<(), String> {
+pub(crate) fn raise_descriptor_limit(needed: u64) -> Result<(), String> {
     match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(limit) if limit >= needed => Ok(()),
         Ok(limit) => Err(format!("{needed} descriptors are needed, and the hard limit is {limit} (ulimit -Hn)")),

@@ -8,7 +8,7 @@ use super::results::Machine;
 /// Load average of a machine that nobody else uses; a build just before leaves about this much.
 const QUIET: f64 = 1.0;
 
-pub(super) fn machine(cores: usize) -> Machine {
+pub(crate) fn machine(cores: usize) -> Machine {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
     Machine {
         cpu: cpu(&read("/proc/cpuinfo")).unwrap_or("unknown").to_owned(),
@@ -19,13 +19,13 @@ pub(super) fn machine(cores: usize) -> Machine {
 }
 
 /// A warning when others used the cores that were measured.
-pub(super) fn warning(machine: &Machine) -> Option<String> {
+pub(crate) fn warning(machine: &Machine) -> Option<String> {
     let load = machine.load_before;
     (load > QUIET).then(|| format!("this machine was busy (load average {load}): these figures are mostly noise"))
 }
 
 /// Year, month and day.
-pub(super) fn today() -> String {
+pub(crate) fn today() -> String {
     let output = Command::new("date").args(["-u", "+%F"]).output().map(|output| output.stdout).unwrap_or_default();
     String::from_utf8_lossy(&output).trim().to_owned()
 }

@@ -66,7 +66,7 @@ pub(super) fn details(results: &Results) -> String {
 ///
 /// # Errors
 /// When a mark is missing.
-pub(super) fn with_block(text: &str, mark: &str, block: &str) -> Result<String, String> {
+pub(crate) fn with_block(text: &str, mark: &str, block: &str) -> Result<String, String> {
     let (start, end) = (format!("<!-- {mark} -->\n"), format!("<!-- /{mark} -->"));
     let (before, rest) = text.split_once(&start).ok_or_else(|| format!("there is no line {}", start.trim()))?;
     let (_, after) = rest.split_once(&end).ok_or_else(|| format!("there is no {end} after {}", start.trim()))?;

@@ -7,20 +7,20 @@
 //! differs by several percent from hour to hour.
 
 mod config;
-mod contender;
+pub(crate) mod contender;
 mod growth;
-mod http;
-mod idle;
-mod machine;
-mod markdown;
+pub(crate) mod http;
+pub(crate) mod idle;
+pub(crate) mod machine;
+pub(crate) mod markdown;
 mod measure;
 mod open_loop;
-mod origin;
-mod proc;
-mod process;
+pub(crate) mod origin;
+pub(crate) mod proc;
+pub(crate) mod process;
 mod report;
-mod results;
-mod site;
+pub(crate) mod results;
+pub(crate) mod site;
 mod websocket;
 mod work;
 mod write;

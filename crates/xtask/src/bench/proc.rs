@@ -12,7 +12,7 @@ const LEAST_US: f64 = 100_000.0;
 
 /// CPU time so far, in user code and in the kernel.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct CpuTime {
+pub(crate) struct CpuTime {
     user_ticks: u64,
     kernel_ticks: u64,
 }
@@ -22,7 +22,7 @@ impl CpuTime {
     ///
     /// # Errors
     /// When the clock is too coarse for so little time.
-    pub(super) fn per(self, before: Self, count: u64) -> Result<(f64, f64), Error> {
+    pub(crate) fn per(self, before: Self, count: u64) -> Result<(f64, f64), Error> {
         let each = |now: u64, before: u64| now.saturating_sub(before) as f64 * TICK_US / count.max(1) as f64;
         let total_us = self.total_us_since(before);
         if total_us < LEAST_US {
@@ -32,19 +32,19 @@ impl CpuTime {
         Ok((each(self.user_ticks, before.user_ticks), each(self.kernel_ticks, before.kernel_ticks)))
     }
 
-    pub(super) fn total_us_since(self, before: Self) -> f64 {
+    pub(crate) fn total_us_since(self, before: Self) -> f64 {
         let spent = |now: u64, before: u64| now.saturating_sub(before) as f64 * TICK_US;
         spent(self.user_ticks, before.user_ticks) + spent(self.kernel_ticks, before.kernel_ticks)
     }
 }
 
 /// Of a process with all its threads, also those that have ended.
-pub(super) fn cpu_time(pid: u32) -> Result<CpuTime, Error> {
+pub(crate) fn cpu_time(pid: u32) -> Result<CpuTime, Error> {
     read_stat(&format!("/proc/{pid}/stat")).map(|(_, time)| time)
 }
 
 /// Of each thread of ours that serves requests, in the order of their numbers.
-pub(super) fn worker_times(pid: u32) -> Result<Vec<CpuTime>, Error> {
+pub(crate) fn worker_times(pid: u32) -> Result<Vec<CpuTime>, Error> {
     let dir = format!("/proc/{pid}/task");
     let entries = fs::read_dir(&dir).map_err(|e| Error::Failed(format!("{dir}: {e}: the proxy is gone")))?;
     let mut workers = Vec::new();
@@ -77,7 +77,7 @@ fn parse_stat(text: &str) -> Option<(String, CpuTime)> {
 }
 
 /// Resident memory of a process, in bytes.
-pub(super) fn resident_bytes(pid: u32) -> Result<u64, Error> {
+pub(crate) fn resident_bytes(pid: u32) -> Result<u64, Error> {
     let path = format!("/proc/{pid}/status");
     let text = fs::read_to_string(&path).map_err(|e| Error::Failed(format!("{path}: {e}: the proxy is gone")))?;
     parse_resident(&text).ok_or_else(|| Error::Failed(format!("{path} has no VmRSS")))

@@ -13,7 +13,7 @@ use crate::{Error, pact};
 const LOOK: Duration = Duration::from_millis(10);
 
 /// A child; killed and waited for when dropped.
-pub(super) struct Process {
+pub(crate) struct Process {
     child: Child,
     /// What it says on standard error.
     said: PathBuf,
@@ -21,7 +21,7 @@ pub(super) struct Process {
 
 impl Process {
     /// Starts `program` on `cores`; what it says goes to a file in `dir`.
-    pub(super) fn start(
+    pub(crate) fn start(
         dir: &Path,
         cores: &str,
         program: &Path,
@@ -36,12 +36,17 @@ impl Process {
         Ok(Self { child: command.spawn().map_err(failed)?, said })
     }
 
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
+    /// How it ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<std::process::ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
     /// Waits until `is_ready`; says why not if the process ends before, or `limit` passes.
-    pub(super) fn wait_until(
+    pub(crate) fn wait_until(
         &mut self,
         limit: Duration,
         is_ready: impl Fn() -> Result<(), String>,
@@ -75,7 +80,7 @@ impl Drop for Process {
 }
 
 /// A command that runs `program` on `cores`, and dies with this process.
-pub(super) fn pinned(cores: &str, program: &Path) -> Command {
+pub(crate) fn pinned(cores: &str, program: &Path) -> Command {
     let mut command = pact::command(Path::new("taskset"));
     command.args(["-c", cores]).arg(program);
     // Debian keeps the peers in /usr/sbin, which is not on every user's path.
@@ -85,14 +90,14 @@ pub(super) fn pinned(cores: &str, program: &Path) -> Command {
 }
 
 /// Moves this process with all its threads to `cores`: it is load and backend, too.
-pub(super) fn move_to(cores: &str) -> Result<(), Error> {
+pub(crate) fn move_to(cores: &str) -> Result<(), Error> {
     let mut taskset = Command::new("taskset");
     taskset.args(["--all-tasks", "--cpu-list", "--pid", cores, &std::process::id().to_string()]);
     output_within(&mut taskset, Duration::from_secs(5)).map(|_| ()).map_err(Error::Failed)
 }
 
 /// Standard output of a command that ends by itself within `limit`; killed if it does not.
-pub(super) fn output_within(command: &mut Command, limit: Duration) -> Result<String, String> {
+pub(crate) fn output_within(command: &mut Command, limit: Duration) -> Result<String, String> {
     let name = crate::system::words(command);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn();
     let mut child = child.map_err(|e| format!("cannot run {name}: {e}"))?;
@@ -114,7 +119,7 @@ pub(super) fn output_within(command: &mut Command, limit: Duration) -> Result<St
 }
 
 /// Different ports that are free now.
-pub(super) fn free_ports<const N: usize>() -> Result<[u16; N], Error> {
+pub(crate) fn free_ports<const N: usize>() -> Result<[u16; N], Error> {
     let failed = |e| Error::Failed(format!("cannot find a free port: {e}"));
     let mut held = Vec::with_capacity(N);
     let mut ports = [0; N];

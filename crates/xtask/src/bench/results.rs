@@ -18,12 +18,12 @@ pub(super) struct Results {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Machine {
-    pub(super) cpu: String,
-    pub(super) cores: usize,
-    pub(super) kernel: String,
+pub(crate) struct Machine {
+    pub(crate) cpu: String,
+    pub(crate) cores: usize,
+    pub(crate) kernel: String,
     /// Load average before the run: above 1, others were at work.
-    pub(super) load_before: f64,
+    pub(crate) load_before: f64,
 }
 
 /// One row of the table.

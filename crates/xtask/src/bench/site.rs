@@ -14,18 +14,18 @@ pub(super) const READY_WITHIN: Duration = Duration::from_secs(10);
 
 /// Which cores do what.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Cores {
+pub(crate) struct Cores {
     /// The proxy's, alone.
-    pub(super) proxy: String,
+    pub(crate) proxy: String,
     /// All others: load and backends.
-    pub(super) load: String,
+    pub(crate) load: String,
     /// What is left for the load beside a proxy on cores 0 and 1; all, if nothing is.
-    pub(super) load_beside_two: String,
+    pub(crate) load_beside_two: String,
 }
 
 impl Cores {
     /// `None` on a machine with one core.
-    pub(super) fn share(cores: usize) -> Option<Self> {
+    pub(crate) fn share(cores: usize) -> Option<Self> {
         let last = cores.checked_sub(1).filter(|last| *last > 0)?;
         let from = |first: usize| if first == last { first.to_string() } else { format!("{first}-{last}") };
         let load_beside_two = from(if last > 1 { 2 } else { 0 });
@@ -34,23 +34,23 @@ impl Cores {
 }
 
 /// A temporary directory, removed when dropped.
-pub(super) struct Dir {
+pub(crate) struct Dir {
     path: PathBuf,
 }
 
 impl Dir {
-    pub(super) fn new() -> Result<Self, Error> {
+    pub(crate) fn new() -> Result<Self, Error> {
         let path = std::env::temp_dir().join(format!("lb-bench-{}", std::process::id()));
         fs::create_dir_all(&path).map_err(|e| Error::Failed(format!("cannot make {}: {e}", path.display())))?;
         Ok(Self { path })
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Writes a file and returns its path.
-    pub(super) fn write(&self, name: &str, text: &str) -> Result<PathBuf, Error> {
+    pub(crate) fn write(&self, name: &str, text: &str) -> Result<PathBuf, Error> {
         let path = self.path.join(name);
         fs::write(&path, text).map_err(|e| Error::Failed(format!("cannot write {}: {e}", path.display())))?;
         Ok(path)
@@ -112,7 +112,7 @@ pub(super) fn serves_files(port: u16) -> Result<(), String> {
 
 /// An NGINX configuration with `http`, for one process: nothing is left if it has to be killed, and its CPU time is
 /// that of one pid. The event loop is the same as a worker's.
-pub(super) fn nginx_config(dir: &Path, name: &str, http: &str) -> String {
+pub(crate) fn nginx_config(dir: &Path, name: &str, http: &str) -> String {
     let dir = dir.display();
     let temp: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|kind| format!("  {kind}_temp_path {dir}/{name}-{kind};\n"))

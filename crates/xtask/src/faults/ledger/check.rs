@@ -1,0 +1,194 @@
+//! Reads the three books side by side, once everything is at rest.
+//!
+//! What is asserted, in the order of the reliability plan: (a) every 2xx has an execution with an equal hash; (b) a
+//! POST was executed at most once; (c) nobody got another's answer, or a part of one as if it were whole; (d) what was
+//! accepted is completed or failed with a reason, once each; (e) every failure that a client saw has its line; (f) no
+//! origin executed what the proxy does not know. The last three need the proxy's log.
+
+use std::collections::HashMap;
+
+use super::{Asked, Body, Deed, End, Executed, Line, Why};
+
+/// Examples that are shown of each kind of violation: enough to look one up.
+const EXAMPLES: usize = 3;
+
+/// The proxy's own account.
+#[derive(Clone, Copy)]
+pub(in super::super) enum Log<'a> {
+    /// Every request must have its line.
+    Lines(&'a [Line]),
+    /// It has none that could be read.
+    Absent,
+}
+
+/// What the books say together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in super::super) struct Findings {
+    pub(in super::super) asked: u64,
+    pub(in super::super) failed_get: u64,
+    pub(in super::super) failed_post: u64,
+    /// POSTs executed more than once.
+    pub(in super::super) doubled: u64,
+    /// Answers that are another's, or a part that looked whole.
+    pub(in super::super) mixed_up: u64,
+    pub(in super::super) hung: u64,
+    /// 2xx without an execution, or with another body than the origin read.
+    pub(in super::super) invented: u64,
+    /// Requests without exactly one line, failures whose line gives no reason, executions without a line.
+    pub(in super::super) unexplained: u64,
+    /// Attempts beyond the first, by the log.
+    pub(in super::super) retried: u64,
+    /// One for some of the above.
+    pub(in super::super) examples: Vec<String>,
+}
+
+impl Findings {
+    /// Whether nothing was lost, doubled, mixed up or left unexplained. A failure that is reported as one is not
+    /// among these: whether it was allowed depends on the fault.
+    pub(in super::super) const fn is_sound(&self) -> bool {
+        self.doubled + self.mixed_up + self.hung + self.invented + self.unexplained == 0
+    }
+
+    fn note(&mut self, count: fn(&mut Self) -> &mut u64, words: impl FnOnce() -> String) {
+        let count = count(self);
+        *count += 1;
+        if *count <= EXAMPLES as u64 {
+            self.examples.push(words());
+        }
+    }
+
+    /// Adds what another part of the same run found.
+    pub(in super::super) fn add(&mut self, other: Self) {
+        self.asked += other.asked;
+        self.failed_get += other.failed_get;
+        self.failed_post += other.failed_post;
+        self.doubled += other.doubled;
+        self.mixed_up += other.mixed_up;
+        self.hung += other.hung;
+        self.invented += other.invented;
+        self.unexplained += other.unexplained;
+        self.retried += other.retried;
+        let room = (4 * EXAMPLES).saturating_sub(self.examples.len());
+        self.examples.extend(other.examples.into_iter().take(room));
+    }
+}
+
+/// What origins did with one request.
+#[derive(Default)]
+struct Deeds {
+    /// Hashes of the executions, the first few.
+    hashes: [Option<u64>; 4],
+    executions: usize,
+    early: bool,
+    post: bool,
+}
+
+/// Checks everything.
+pub(in super::super) fn check(asked: &[Asked], executed: &[Executed], log: Log<'_>) -> Findings {
+    let mut findings = Findings { asked: asked.len() as u64, ..Findings::default() };
+    let deeds = by_number(executed);
+    for asked in asked {
+        check_answer(asked, deeds.get(&asked.number), &mut findings);
+    }
+    for (number, deeds) in deeds.iter().filter(|(_, deeds)| deeds.post && deeds.executions > 1) {
+        findings.note(|f| &mut f.doubled, || format!("POST {number} was executed {} times", deeds.executions));
+    }
+    if let Log::Lines(lines) = log {
+        check_lines(asked, &deeds, lines, &mut findings);
+    }
+    findings
+}
+
+fn by_number(executed: &[Executed]) -> HashMap<u64, Deeds> {
+    let mut deeds: HashMap<u64, Deeds> = HashMap::with_capacity(executed.len());
+    for record in executed.iter().filter(|record| matches!(record.deed, Deed::Whole | Deed::Early)) {
+        let of = deeds.entry(record.id.number).or_default();
+        if let Some(hash) = of.hashes.get_mut(of.executions) {
+            *hash = Some(record.hash);
+        }
+        of.executions += 1;
+        of.early |= record.deed == Deed::Early;
+        of.post |= record.post;
+    }
+    deeds
+}
+
+fn check_answer(asked: &Asked, deeds: Option<&Deeds>, findings: &mut Findings) {
+    let number = asked.number;
+    if !asked.is_well() {
+        *(if asked.post { &mut findings.failed_post } else { &mut findings.failed_get }) += 1;
+    }
+    let answer = match asked.end {
+        End::Failed(Why::Hung, _) => {
+            return findings.note(|f| &mut f.hung, || format!("{number} hung for {} ms", asked.took_us / 1000));
+        }
+        End::Failed(Why::Garbage, _) => {
+            return findings.note(|f| &mut f.mixed_up, || format!("{number} got what is not HTTP"));
+        }
+        End::Failed(..) => return,
+        End::Answered(answer) => answer,
+    };
+    let is_own_id = answer.id.is_some_and(|id| id.number == number);
+    match (answer.id, answer.body) {
+        (Some(id), _) if !is_own_id => {
+            findings.note(|f| &mut f.mixed_up, || format!("{number} got the answer to {}", id.number));
+        }
+        (Some(_), Body::Wrong) => {
+            findings.note(|f| &mut f.mixed_up, || format!("{number} got another body than its own"));
+        }
+        (Some(_), Body::Short) => {
+            findings.note(|f| &mut f.mixed_up, || format!("{number} got a part of its answer that looked whole"));
+        }
+        _ => {}
+    }
+    if !(200..=299).contains(&answer.status) {
+        return;
+    }
+    let hashes = deeds.map_or(&[][..], |deeds| &deeds.hashes);
+    let early = deeds.is_some_and(|deeds| deeds.early);
+    if !early && !hashes.contains(&Some(asked.hash)) {
+        let words = if deeds.is_some() { "another body was executed" } else { "nobody executed it" };
+        findings.note(|f| &mut f.invented, || format!("{number} got {} and {words}", answer.status));
+    } else if answer.heard.is_some_and(|heard| heard != asked.hash) {
+        findings.note(|f| &mut f.invented, || format!("{number}: its origin says that it heard another body"));
+    }
+}
+
+fn check_lines(asked: &[Asked], deeds: &HashMap<u64, Deeds>, lines: &[Line], findings: &mut Findings) {
+    let mut by_number: HashMap<u64, (&Line, u32)> = HashMap::with_capacity(lines.len());
+    for line in lines {
+        findings.retried += u64::from(line.attempts.saturating_sub(1));
+        if let Some(id) = line.id {
+            by_number.entry(id.number).and_modify(|(_, count)| *count += 1).or_insert((line, 1));
+        }
+    }
+    for asked in asked {
+        let (number, line) = (asked.number, by_number.get(&asked.number));
+        if let Some((_, count)) = line.filter(|(_, count)| *count > 1) {
+            findings.note(|f| &mut f.unexplained, || format!("{number} has {count} log lines"));
+        }
+        match (line, asked.end) {
+            // It never reached the proxy.
+            (None, End::Failed(Why::Connect, _)) => {}
+            (None, end) => {
+                findings.note(|f| &mut f.unexplained, || format!("{number} has no log line; the client saw {end:?}"));
+            }
+            (Some((line, _)), End::Answered(answer)) if line.status != answer.status => findings.note(
+                |f| &mut f.unexplained,
+                || format!("{number} got {}, and its log line says {}", answer.status, line.status),
+            ),
+            (Some((line, _)), End::Answered(_)) if !line.complete => findings.note(
+                |f| &mut f.unexplained,
+                || format!("{number} was answered wholly, and its log line says {}", line.ended),
+            ),
+            (Some((line, _)), End::Failed(..)) if !line.explains_a_failure() => findings.note(
+                |f| &mut f.unexplained,
+                || format!("{number} failed ({:?}), and its log line says that all went well", asked.end),
+            ),
+            _ => {}
+        }
+    }
+    for number in deeds.keys().filter(|number| !by_number.contains_key(number)) {
+        findings.note(|f| &mut f.unexplained, || format!("{number} was executed, and the proxy does not know it"));
+    }
+}

@@ -1,0 +1,144 @@
+//! Faults of what the proxy's process lives in: descriptors, memory, the clock.
+
+use std::fs;
+use std::io::Write;
+use std::net::TcpStream;
+use std::thread::sleep;
+use std::time::Duration;
+
+use super::super::rig::Wishes;
+use super::super::surroundings::{MemoryLimit, faketime};
+use super::super::trial::{Depth, Trial};
+use crate::Error;
+use crate::bench::http;
+use crate::bench::proc::{cpu_time, resident_bytes};
+
+/// Few enough to be used up at once, and enough for 64 clients with a server's connection each.
+const DESCRIPTORS: usize = 256;
+
+/// The proxy waits while it has none; a busy loop would take all of a core.
+const MOST_CPU_SHARE: f64 = 0.2;
+
+/// For CPU time to be counted, in steps of 10 ms.
+const CPU_WINDOW: Duration = Duration::from_secs(1);
+
+/// Room above what the proxy has at rest.
+const ROOM: u64 = 64 << 20;
+
+/// Heads that are never finished, each almost as long as a head may be: together twice the room.
+const HELD_HEADS: usize = 4500;
+const HELD_BYTES: usize = 30 << 10;
+
+pub(super) fn no_descriptors(trial: &mut Trial<'_>) -> Result<(), Error> {
+    let wrapper = vec!["prlimit".to_owned(), format!("--nofile={DESCRIPTORS}")];
+    let mut share = 0.0;
+    let told = trial.under_load(Wishes { wrapper, ..Wishes::default() }, |trial, rig, load| {
+        // They connect, by the kernel's grace, and most of them are never accepted.
+        let open = |_| http::connect(rig.proxy.port).map_err(|e| Error::Failed(format!("a flood: {e}")));
+        let flood: Vec<TcpStream> = (0..2 * DESCRIPTORS).map(open).collect::<Result<_, _>>()?;
+        sleep(trial.fault_time());
+        load.pause(true);
+        sleep(Duration::from_millis(300));
+        let before = cpu_time(rig.proxy.pid())?;
+        sleep(CPU_WINDOW);
+        share = cpu_time(rig.proxy.pid())?.total_us_since(before) / CPU_WINDOW.as_micros() as f64;
+        if trial.is_ours() {
+            let answers = super::super::admin::get(rig.proxy.admin_port, "/livez").is_some();
+            trial.report.demand(answers, || "the admin API has no descriptor left".to_owned());
+        }
+        load.pause(false);
+        drop(flood);
+        Ok(())
+    })?;
+    trial.report.demand(share < MOST_CPU_SHARE, || format!("{:.0} % of a core while it waits", share * 100.0));
+    trial.report.note(format!("{:.0} % of a core while {} connections wait", share * 100.0, 2 * DESCRIPTORS));
+    trial.demand_none_failed(&told.asked, true);
+    trial.demand_alive(&told.rig);
+    Ok(())
+}
+
+pub(super) fn memory(trial: &mut Trial<'_>) -> Result<(), Error> {
+    let mut figures = None;
+    let told = trial.under_load(Wishes::default(), |trial, rig, _| {
+        let before = resident_bytes(rig.proxy.pid())?;
+        let limit = match MemoryLimit::on(rig.proxy.pid(), before + ROOM) {
+            Ok(limit) => limit,
+            Err(reason) => {
+                trial.not_here(reason);
+                return Ok(());
+            }
+        };
+        let (port, head) = (rig.proxy.port, [b"GET / HTTP/1.1\r\nX: ".as_slice(), &vec![b'x'; HELD_BYTES]].concat());
+        let mut held = vec![];
+        while held.len() < HELD_HEADS && rig.proxy.lives() {
+            let Ok(mut stream) = http::connect(port) else { break };
+            let _ = stream.set_write_timeout(Some(Duration::from_millis(100)));
+            // Whoever is shed is not held.
+            if stream.write_all(&head).is_ok() {
+                held.push(stream);
+            }
+            if held.len() % 1000 == 0 && limit.used().is_some_and(|used| used > before + ROOM * 99 / 100) {
+                sleep(Duration::from_millis(50));
+            }
+        }
+        sleep(trial.fault_time());
+        let during = if rig.proxy.lives() { resident_bytes(rig.proxy.pid())? } else { 0 };
+        let count = held.len();
+        drop(held);
+        sleep(if trial.depth == Depth::Full { Duration::from_secs(60) } else { trial.fault_time() });
+        let after = if rig.proxy.lives() { resident_bytes(rig.proxy.pid())? } else { 0 };
+        figures = Some((before, during, after, count));
+        drop(limit);
+        Ok(())
+    })?;
+    trial.demand_alive(&told.rig);
+    if let Some((before, during, after, count)) = figures {
+        let mib = |bytes: u64| bytes as f64 / (1u64 << 20) as f64;
+        trial.report.note(format!(
+            "resident {:.1} MiB before, {:.1} with {count} unfinished heads, {:.1} after, under a limit of {:.1}",
+            mib(before),
+            mib(during),
+            mib(after),
+            mib(before + ROOM)
+        ));
+    }
+    Ok(())
+}
+
+pub(super) fn clock(trial: &mut Trial<'_>) -> Result<(), Error> {
+    let library = match faketime() {
+        Ok(library) => library,
+        Err(reason) => {
+            trial.not_here(reason);
+            return Ok(());
+        }
+    };
+    let file = trial.ground.dir.write("clock", "+0\n")?;
+    let environment = [
+        ("LD_PRELOAD", library),
+        ("FAKETIME_TIMESTAMP_FILE", &*file.to_string_lossy()),
+        ("FAKETIME_NO_CACHE", "1"),
+        // Monotonic time does not jump: that is what it is for.
+        ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+    ];
+    let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    // Each look at the clock reads the file: that is slow, and not what this is about.
+    trial.per_s /= 4.0;
+    let told = trial.under_load(Wishes { environment, ..Wishes::default() }, |trial, _, _| {
+        for jump in ["+1d", "-1d", "+0"] {
+            fs::write(&file, format!("{jump}\n")).map_err(|e| Error::Failed(format!("the clock's file: {e}")))?;
+            sleep(trial.fault_time() * 2 / 3);
+        }
+        Ok(())
+    })?;
+    trial.per_s *= 4.0;
+    trial.demand_none_failed(&told.asked, true);
+    if trial.is_ours() {
+        let log = fs::read_to_string(&told.rig.log).unwrap_or_default();
+        let day = |line: &str| line.split('"').nth(3).and_then(|time| time.get(..10)).map(str::to_owned);
+        let days: std::collections::BTreeSet<String> = log.lines().filter_map(day).collect();
+        trial.demand_felt(days.len() >= 3);
+        trial.report.note(format!("its log has lines of {}", days.into_iter().collect::<Vec<_>>().join(", ")));
+    }
+    Ok(())
+}
