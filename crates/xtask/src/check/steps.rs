@@ -32,6 +32,7 @@ pub(crate) const STEPS: &[Step] = &[
         run: gates::check,
     },
     Step { name: "e2e", what: "end-to-end and browser tests against the release programs", needs: E2E_NEEDS, run: e2e },
+    Step { name: "faults", what: "every fault once, under load", needs: crate::faults::NEEDS, run: faults },
 ];
 
 const E2E_NEEDS: &[Need] = &[
@@ -92,6 +93,13 @@ fn e2e(workspace: &Workspace) -> Result<(), Error> {
     python::provide(workspace)?;
     // Without these a machine without a browser, or without a server to compare with, would skip what it cannot see.
     run(workspace, tests.env("E2E_REQUIRE_BROWSER", "1").env("E2E_REQUIRE_SERVERS", "1"))
+}
+
+/// In a process of its own: it moves to namespaces that the other steps must not be in.
+fn faults(workspace: &Workspace) -> Result<(), Error> {
+    let release = workspace.release();
+    let mut faults = Command::new(release.join("xtask"));
+    run(workspace, faults.args(["faults", "--short", "--programs"]).arg(&release))
 }
 
 fn nextest() -> Command {

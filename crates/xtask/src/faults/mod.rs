@@ -5,7 +5,10 @@
 //! settings. Nothing of ours is linked in: an error of ours must not be an error of its judge.
 
 mod admin;
+mod campaign;
 mod client;
+mod document;
+mod drive;
 mod ident;
 mod ledger;
 mod matrix;
@@ -13,36 +16,37 @@ pub(crate) mod origin;
 mod peers;
 mod proxy;
 mod report;
+mod results;
 mod rig;
 mod server;
 mod surroundings;
 mod trial;
+mod yardstick;
 
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::bench::contender::Contender;
 use crate::bench::idle::raise_descriptor_limit;
+use crate::bench::{machine, process};
 use crate::system::{self, Need};
 use crate::workspace::{Workspace, cargo};
 use crate::{Error, say};
-use matrix::{FAULTS, Fault, Kind};
-use report::{Report, Series};
-use rig::{Rig, Wishes};
+use campaign::Size;
+use results::{CampaignRun, Results, Setting, Yardstick};
 use surroundings::Ground;
-use trial::{Depth, Trial, rate};
+use trial::Depth;
 
-pub(crate) const NFTABLES: Need = Need::System { programs: &["nft"], packages: &["nftables"] };
-pub(crate) const IPROUTE: Need = Need::System { programs: &["ip"], packages: &["iproute2"] };
-pub(crate) const FAKETIME: Need = Need::System { programs: &["faketime"], packages: &["faketime"] };
-pub(crate) const UTIL_LINUX: Need =
-    Need::System { programs: &["prlimit", "unshare", "taskset"], packages: &["util-linux"] };
+pub(crate) const NEEDS: &[Need] = &[
+    Need::System { programs: &["nft"], packages: &["nftables"] },
+    Need::System { programs: &["ip"], packages: &["iproute2"] },
+    Need::System { programs: &["faketime"], packages: &["faketime"] },
+    Need::System { programs: &["prlimit"], packages: &["util-linux"] },
+    Need::System { programs: &["mount"], packages: &["mount"] },
+];
 
 /// Floods hold this many connections at this end.
 const DESCRIPTORS: u64 = 12_000;
-
-/// What the proxies can do at most is measured for this long.
-const MEASURED_FOR: Duration = Duration::from_secs(1);
 
 /// Options of `faults`.
 #[derive(Debug, clap::Args)]
@@ -67,13 +71,41 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with_all = ["repeats", "full"])]
     short: bool,
 
-    /// Every fault 50 times, for longer
-    #[arg(long, conflicts_with = "repeats")]
+    /// Every fault 50 times and for longer, then the yardstick and the campaign
+    #[arg(long, conflicts_with_all = ["repeats", "only"])]
     full: bool,
+
+    /// Instead: three origins that break all the time, each in its own way
+    #[arg(long, conflicts_with_all = ["only", "short", "full", "campaign"])]
+    yardstick: bool,
+
+    /// Instead: very many requests while origins are restarted
+    #[arg(long, conflicts_with_all = ["only", "short"])]
+    campaign: bool,
+
+    /// Requests of the campaign, or of the yardstick [default: 10000000, or 114000]
+    #[arg(long, value_name = "N")]
+    requests: Option<u64>,
+
+    /// Restarts in the campaign, half of them by SIGKILL
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    restarts: u32,
+
+    /// The campaign ends after so long, however much is left
+    #[arg(long, value_name = "N")]
+    minutes: Option<u64>,
 
     /// Where the programs are, instead of building them
     #[arg(long, value_name = "DIR")]
     programs: Option<PathBuf>,
+
+    /// Also write what was found to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+
+    /// Write what was found into the document on faults, and the JSON beside it
+    #[arg(long, conflicts_with_all = ["only", "short"])]
+    write: bool,
 }
 
 /// # Errors
@@ -96,29 +128,81 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     let seed = args.seed.unwrap_or(now);
     say(&format!("seed {seed}"));
     let ground = Ground::new(release, seed)?;
-    let (depth, repeats) = match (args.short, args.full) {
-        (true, _) => (Depth::Short, 1),
-        (_, true) => (Depth::Full, args.repeats.max(50)),
-        _ => (Depth::Usual, args.repeats),
-    };
-    let chosen: Vec<&Fault> =
-        FAULTS.iter().filter(|fault| args.only.is_empty() || args.only.contains(&fault.number)).collect();
-    let mut failed = vec![];
-    for contender in contenders {
-        let per_s = half_of_maximum(&ground, contender)?;
-        say(&format!("{}: {per_s:.0} requests/s, half of what it does here", contender.name()));
-        for fault in &chosen {
-            let series = repeat(&ground, contender, fault, per_s, depth, repeats);
-            say(&line(fault, &series));
-            if contender == Contender::Loadbalancer && !series.has_passed() {
-                failed.push(format!("{} {}: {}", fault.number, fault.name, series.failures.join("; ")));
-            }
-        }
+    let setting = setting(&ground, &contenders);
+    let (mut results, mut failures) = (Results::default(), vec![]);
+    if !args.yardstick && !args.campaign {
+        let (matrix, failed) = drive::matrix(&ground, &contenders, setting.clone(), &choice(args))?;
+        results.matrix = Some(matrix);
+        failures.extend(failed);
     }
-    if failed.is_empty() {
+    if args.campaign || args.full {
+        let run = campaigns(&ground, &contenders, setting.clone(), args)?;
+        let ours = run.runs.iter().filter(|run| run.proxy == Contender::Loadbalancer.name());
+        failures.extend(ours.flat_map(|run| run.failures.iter().map(|words| format!("campaign: {words}"))));
+        results.campaign = Some(run);
+    }
+    // Last: it keeps this process off the proxy's core.
+    if args.yardstick || args.full {
+        let requests = args.requests.filter(|_| args.yardstick).unwrap_or(yardstick::REQUESTS);
+        let yardstick = yardsticks(&ground, &contenders, setting, requests)?;
+        let ours = yardstick.rows.iter().find(|row| row.proxy == Contender::Loadbalancer.name());
+        failures.extend(ours.filter(|row| !row.is_clean()).map(|row| format!("yardstick: {}", yardstick::line(row))));
+        results.yardstick = Some(yardstick);
+    }
+    if let Some(file) = &args.json {
+        results.write(file)?;
+    }
+    if args.write {
+        document::write(&Workspace::find()?.root, results)?;
+    }
+    if failures.is_empty() {
         return Ok(());
     }
-    Err(Error::Failed(format!("demands were not met (seed {seed}):\n  {}", failed.join("\n  "))))
+    Err(Error::Failed(format!("demands were not met (seed {seed}):\n  {}", failures.join("\n  "))))
+}
+
+fn choice(args: &Args) -> drive::Choice {
+    let (depth, repeats) = match (args.short, args.full) {
+        (true, _) => (Depth::Short, 1),
+        (_, true) => (Depth::Full, 50),
+        _ => (Depth::Usual, args.repeats),
+    };
+    drive::Choice { only: args.only.clone(), depth, repeats }
+}
+
+fn campaigns(ground: &Ground, contenders: &[Contender], setting: Setting, args: &Args) -> Result<CampaignRun, Error> {
+    let size = Size {
+        requests: args.requests.unwrap_or(10_000_000),
+        restarts: args.restarts,
+        at_most: args.minutes.map(|minutes| Duration::from_secs(60 * minutes)),
+    };
+    let one = |contender: &Contender| {
+        let per_s = drive::half_of_maximum(ground, *contender)?;
+        campaign::run(ground, *contender, per_s, &size)
+    };
+    Ok(CampaignRun { setting, runs: contenders.iter().map(one).collect::<Result<_, _>>()? })
+}
+
+fn yardsticks(ground: &Ground, contenders: &[Contender], setting: Setting, requests: u64) -> Result<Yardstick, Error> {
+    process::move_to(&ground.cores.load)?;
+    let mut rows = vec![];
+    for contender in contenders {
+        let row = yardstick::run(ground, *contender, requests)?;
+        say(&yardstick::line(&row));
+        rows.push(row);
+    }
+    Ok(Yardstick { setting, rows })
+}
+
+fn setting(ground: &Ground, contenders: &[Contender]) -> Setting {
+    let version = |contender: &Contender| (contender.name().to_owned(), contender.version(&ground.release));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    Setting {
+        date: machine::today(),
+        machine: machine::machine(cores),
+        seed: ground.seed,
+        versions: contenders.iter().map(version).collect(),
+    }
 }
 
 fn contenders(named: &[String]) -> Vec<Contender> {
@@ -129,10 +213,9 @@ fn contenders(named: &[String]) -> Vec<Contender> {
 }
 
 fn needs(contenders: &[Contender]) -> Vec<Need> {
-    let mut needs = vec![NFTABLES, IPROUTE, FAKETIME, UTIL_LINUX];
     let peers = [(Contender::Haproxy, system::HAPROXY), (Contender::Nginx, system::NGINX)];
-    needs.extend(peers.into_iter().filter(|(peer, _)| contenders.contains(peer)).map(|(_, need)| need));
-    needs
+    let peers = peers.into_iter().filter(|(peer, _)| contenders.contains(peer)).map(|(_, need)| need);
+    NEEDS.iter().copied().chain(peers).collect()
 }
 
 fn build() -> Result<(), Error> {
@@ -142,56 +225,4 @@ fn build() -> Result<(), Error> {
         Ok(_) => Err(Error::Failed("the load balancer does not build (see above)".to_owned())),
         Err(e) => Err(Error::Failed(format!("cannot run cargo build: {e}"))),
     }
-}
-
-fn half_of_maximum(ground: &Ground, contender: Contender) -> Result<f64, Error> {
-    let mut rig = Rig::start(ground, contender, Wishes::default())?;
-    let load = rig.load(rig.plan(None))?;
-    std::thread::sleep(MEASURED_FOR / 4);
-    let most = rate(&load, MEASURED_FOR);
-    let asked = load.stop();
-    let findings = rig.settle(&asked)?;
-    if findings.is_sound() && findings.failed_get + findings.failed_post == 0 {
-        return Ok(most / 2.0);
-    }
-    let what = findings.examples.join("; ");
-    Err(Error::Failed(format!("{} fails without any fault: {findings:?} {what}", contender.name())))
-}
-
-fn repeat(ground: &Ground, contender: Contender, fault: &Fault, per_s: f64, depth: Depth, repeats: u32) -> Series {
-    let mut series = Series { proxy: contender.name().to_owned(), ..Series::default() };
-    let Kind::Runs(run) = fault.kind else {
-        if let Kind::Later(why) = fault.kind {
-            series.not_here = Some(format!("later: {why}"));
-        }
-        return series;
-    };
-    for _ in 0..repeats {
-        let mut trial = Trial { ground, contender, per_s, depth, report: Report::default() };
-        if let Err(e) = run(&mut trial) {
-            trial.report.failures.push(e.to_string());
-        }
-        series.add(trial.report);
-        if series.not_here.is_some() {
-            break;
-        }
-    }
-    series
-}
-
-fn line(fault: &Fault, series: &Series) -> String {
-    let head = format!("{:12} {:2} {:44}", series.proxy, fault.number, fault.name);
-    if let Some(reason) = &series.not_here {
-        return format!("{head} not run: {reason}");
-    }
-    let verdict = if series.has_passed() { "ok" } else { "FAILED" };
-    let mut text = format!(
-        "{head} {verdict:6} {}/{} runs, {} requests, {} GET and {} POST failed, {} retried",
-        series.passed, series.runs, series.requests, series.failed_get, series.failed_post, series.retried
-    );
-    for words in series.failures.iter().map(|words| format!("!! {words}")).chain(series.notes.first().cloned()) {
-        text.push_str("\n                  ");
-        text.push_str(&words.chars().take(500).collect::<String>());
-    }
-    text
 }

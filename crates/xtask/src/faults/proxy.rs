@@ -1,7 +1,6 @@
 //! The proxy under test, started as a person would, in whatever surroundings the fault asks for.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use super::peers;
@@ -162,10 +161,4 @@ fn answers(port: u16) -> Result<(), String> {
     let mut stream = http::connect(port).map_err(|e| format!("port {port}: {e}"))?;
     // As often as there are backends, so that each was found to be well.
     (0..3).try_for_each(|_| http::ask(&mut stream, "/", 0, 2))
-}
-
-/// Whether its release binary knows an option.
-pub(super) fn has_option(release: &Path, option: &str) -> bool {
-    let help = Command::new(release.join("loadbalancer")).arg("--help").output();
-    help.is_ok_and(|help| String::from_utf8_lossy(&help.stdout).contains(option))
 }

@@ -155,32 +155,25 @@ pub(super) fn faketime() -> Result<&'static str, String> {
     found.ok_or_else(|| "libfaketime is not installed".to_owned())
 }
 
-/// A memory limit for one process, gone when dropped.
+/// A group with a memory limit, gone when dropped.
 pub(super) struct MemoryLimit {
     group: PathBuf,
-    /// The file that holds what is in use.
-    usage: &'static str,
 }
 
 impl MemoryLimit {
-    /// Puts the process under a limit, with cgroup v1 or v2, whichever may be written here.
+    /// With cgroup v1 or v2, whichever may be written here.
     ///
     /// # Errors
     /// Why neither can be.
-    pub(super) fn on(pid: u32, bytes: u64) -> Result<Self, String> {
+    pub(super) fn new(bytes: u64) -> Result<Self, String> {
         let name = format!("xtask-faults-{}", std::process::id());
-        let kinds = [
-            ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
-            ("/sys/fs/cgroup", "memory.max", "memory.current"),
-        ];
+        let kinds = [("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")];
         let mut reasons = vec![];
-        for (root, limit, usage) in kinds {
+        for (root, limit) in kinds {
             let group = Path::new(root).join(&name);
-            let set = fs::create_dir_all(&group)
-                .and_then(|()| fs::write(group.join(limit), bytes.to_string()))
-                .and_then(|()| fs::write(group.join("cgroup.procs"), pid.to_string()));
+            let set = fs::create_dir_all(&group).and_then(|()| fs::write(group.join(limit), bytes.to_string()));
             match set {
-                Ok(()) => return Ok(Self { group, usage }),
+                Ok(()) => return Ok(Self { group }),
                 Err(e) => {
                     let _ = fs::remove_dir(&group);
                     reasons.push(format!("{}: {e}", group.display()));
@@ -190,8 +183,10 @@ impl MemoryLimit {
         Err(format!("no cgroup with a memory limit may be made: {}", reasons.join("; ")))
     }
 
-    pub(super) fn used(&self) -> Option<u64> {
-        fs::read_to_string(self.group.join(self.usage)).ok()?.trim().parse().ok()
+    /// A command that joins the group and then becomes the one that follows: the limit is there before the program.
+    pub(super) fn wrapper(&self) -> Vec<String> {
+        let script = format!("echo $$ > {}/cgroup.procs && exec \"$@\"", self.group.display());
+        ["sh", "-c", &script, "sh"].map(str::to_owned).to_vec()
     }
 }
 

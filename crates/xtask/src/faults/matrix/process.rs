@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::thread::sleep;
 use std::time::Duration;
 
-use super::super::rig::Wishes;
+use super::super::rig::{Rig, Wishes};
 use super::super::surroundings::{MemoryLimit, faketime};
 use super::super::trial::{Depth, Trial};
 use crate::Error;
@@ -22,10 +22,10 @@ const MOST_CPU_SHARE: f64 = 0.2;
 /// For CPU time to be counted, in steps of 10 ms.
 const CPU_WINDOW: Duration = Duration::from_secs(1);
 
-/// Room above what the proxy has at rest.
-const ROOM: u64 = 64 << 20;
+/// What a small container gets; the proxies here need some 10 to 30 MiB.
+const MEMORY: u64 = 80 << 20;
 
-/// Heads that are never finished, each almost as long as a head may be: together twice the room.
+/// Heads that are never finished, each almost as long as a head may be: together far more than that.
 const HELD_HEADS: usize = 4500;
 const HELD_BYTES: usize = 30 << 10;
 
@@ -58,50 +58,44 @@ pub(super) fn no_descriptors(trial: &mut Trial<'_>) -> Result<(), Error> {
 }
 
 pub(super) fn memory(trial: &mut Trial<'_>) -> Result<(), Error> {
-    let mut figures = None;
-    let told = trial.under_load(Wishes::default(), |trial, rig, _| {
-        let before = resident_bytes(rig.proxy.pid())?;
-        let limit = match MemoryLimit::on(rig.proxy.pid(), before + ROOM) {
-            Ok(limit) => limit,
-            Err(reason) => {
-                trial.not_here(reason);
-                return Ok(());
-            }
-        };
-        let (port, head) = (rig.proxy.port, [b"GET / HTTP/1.1\r\nX: ".as_slice(), &vec![b'x'; HELD_BYTES]].concat());
+    let limit = match MemoryLimit::new(MEMORY) {
+        Ok(limit) => limit,
+        Err(reason) => {
+            trial.not_here(reason);
+            return Ok(());
+        }
+    };
+    let resident = |rig: &Rig| if rig.proxy.lives() { resident_bytes(rig.proxy.pid()) } else { Ok(0) };
+    let mut figures = [0; 3];
+    let mut count = 0;
+    let told = trial.under_load(Wishes { wrapper: limit.wrapper(), ..Wishes::default() }, |trial, rig, _| {
+        figures[0] = resident(rig)?;
+        let head = [b"GET / HTTP/1.1\r\nX: ".as_slice(), &vec![b'x'; HELD_BYTES]].concat();
         let mut held = vec![];
         while held.len() < HELD_HEADS && rig.proxy.lives() {
-            let Ok(mut stream) = http::connect(port) else { break };
+            let Ok(mut stream) = http::connect(rig.proxy.port) else { break };
             let _ = stream.set_write_timeout(Some(Duration::from_millis(100)));
             // Whoever is shed is not held.
-            if stream.write_all(&head).is_ok() {
-                held.push(stream);
+            if stream.write_all(&head).is_err() {
+                break;
             }
-            if held.len() % 1000 == 0 && limit.used().is_some_and(|used| used > before + ROOM * 99 / 100) {
-                sleep(Duration::from_millis(50));
-            }
+            held.push(stream);
         }
         sleep(trial.fault_time());
-        let during = if rig.proxy.lives() { resident_bytes(rig.proxy.pid())? } else { 0 };
-        let count = held.len();
+        figures[1] = resident(rig)?;
+        count = held.len();
         drop(held);
         sleep(if trial.depth == Depth::Full { Duration::from_secs(60) } else { trial.fault_time() });
-        let after = if rig.proxy.lives() { resident_bytes(rig.proxy.pid())? } else { 0 };
-        figures = Some((before, during, after, count));
-        drop(limit);
+        figures[2] = resident(rig)?;
         Ok(())
     })?;
     trial.demand_alive(&told.rig);
-    if let Some((before, during, after, count)) = figures {
-        let mib = |bytes: u64| bytes as f64 / (1u64 << 20) as f64;
-        trial.report.note(format!(
-            "resident {:.1} MiB before, {:.1} with {count} unfinished heads, {:.1} after, under a limit of {:.1}",
-            mib(before),
-            mib(during),
-            mib(after),
-            mib(before + ROOM)
-        ));
-    }
+    trial.report.demand(figures[1] <= MEMORY, || format!("{} bytes resident under a limit of {MEMORY}", figures[1]));
+    let [before, during, after] = figures.map(|bytes| bytes as f64 / (1u64 << 20) as f64);
+    trial.report.note(format!(
+        "resident {before:.1} MiB before, {during:.1} with {count} unfinished heads, {after:.1} after, of {}",
+        MEMORY >> 20
+    ));
     Ok(())
 }
 
