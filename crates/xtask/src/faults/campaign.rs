@@ -79,6 +79,9 @@ pub(super) fn run(ground: &Ground, contender: Contender, per_s: f64, size: &Size
         restart_while(&mut rig, &load, slice, &mut restarts, due)?;
         let asked = load.stop();
         let found = rig.settle(&asked)?;
+        if !found.reasons.is_empty() {
+            say(&format!("  failed: {}", found.why()));
+        }
         if let Some(first) = asked.iter().find(|asked| !asked.post && !asked.is_well()) {
             failures.push(format!("slice {number}: {}", words(first)));
         }

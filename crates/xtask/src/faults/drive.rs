@@ -105,7 +105,7 @@ fn line(fault: &Fault, series: &Series) -> String {
         "{head} {verdict:6} {}/{} runs, {} requests, {} GET and {} POST failed, {} retried",
         series.passed, series.runs, series.requests, series.failed_get, series.failed_post, series.retried
     );
-    for words in series.failures.iter().map(|words| format!("!! {words}")).chain(series.notes.first().cloned()) {
+    for words in series.failures.iter().map(|words| format!("!! {words}")).chain(series.notes.iter().take(2).cloned()) {
         text.push_str("\n                  ");
         text.extend(words.chars().take(500));
     }

@@ -4,12 +4,24 @@
 
 use super::proxy::Timing;
 
+/// What differs between runs.
+pub(super) struct Haproxy<'a> {
+    pub(super) workers: usize,
+    pub(super) timing: Timing,
+    pub(super) backends: &'a [String],
+    /// They are names that a resolver of the rig knows.
+    pub(super) by_name: bool,
+    /// No server is taken out for its errors; without checks that fail it stays.
+    pub(super) steady: bool,
+}
+
 /// `retry-on` names everything that can be tried again before an answer has begun; `disable-l7-retry` keeps a POST from
 /// being sent twice. `http-reuse safe` sends a connection's first request only on a fresh one or one in good use.
-pub(super) fn haproxy(port: u16, workers: usize, timing: &Timing, backends: &[String], resolver: bool) -> String {
+pub(super) fn haproxy(port: u16, with: &Haproxy<'_>) -> String {
+    let Haproxy { workers, timing, backends, .. } = with;
     let (connect, head, interval) = (timing.connect.as_millis(), timing.head.as_millis(), timing.interval.as_millis());
     let fast = timing.fast_interval.as_millis();
-    let (resolvers, by_name) = if resolver {
+    let (resolvers, by_name) = if with.by_name {
         (
             "resolvers names\n  nameserver here 127.0.0.1:53\n  timeout resolve 200ms\n  timeout retry 200ms\n  \
              hold valid 200ms\n",
@@ -18,13 +30,14 @@ pub(super) fn haproxy(port: u16, workers: usize, timing: &Timing, backends: &[St
     } else {
         ("", "")
     };
+    let observe = if with.steady { "" } else { "observe layer4 error-limit 3 on-error mark-down" };
     let servers: String = backends
         .iter()
         .enumerate()
         .map(|(n, address)| {
             format!(
                 "  server s{n} {address} check inter {interval}ms fastinter {fast}ms downinter {fast}ms fall 3 rise 2 \
-                 observe layer4 error-limit 3 on-error mark-down{by_name}\n"
+                 {observe}{by_name}\n"
             )
         })
         .collect();
@@ -39,11 +52,13 @@ pub(super) fn haproxy(port: u16, workers: usize, timing: &Timing, backends: &[St
 }
 
 /// Bodies are buffered, as is the default, so that a POST that was not sent can go elsewhere; in memory up to 128 KiB.
-/// A server that failed three times within a second is left alone for a second.
-pub(super) fn nginx(port: u16, timing: &Timing, backends: &[String]) -> String {
+/// A server that failed three times within a second is left alone for a second; none, if `steady`: where every server
+/// has errors all the time it would answer that there is none.
+pub(super) fn nginx(port: u16, timing: &Timing, backends: &[String], steady: bool) -> String {
     let (connect, head) = (timing.connect.as_millis(), timing.head.as_millis());
-    let servers: String =
-        backends.iter().map(|address| format!("    server {address} max_fails=3 fail_timeout=1s;\n")).collect();
+    let fails = if steady { 0 } else { 3 };
+    let server = |address| format!("    server {address} max_fails={fails} fail_timeout=1s;\n");
+    let servers: String = backends.iter().map(server).collect();
     format!(
         "  upstream pool {{\n{servers}    keepalive 256;\n    keepalive_requests 1000000000;\n  }}\n  server {{\n    \
          listen 127.0.0.1:{port};\n    client_max_body_size 0;\n    client_body_buffer_size 128k;\n    location / \
@@ -61,7 +76,8 @@ mod tests {
     #[test]
     fn every_backend_and_the_port_is_in_each() {
         let (timing, backends) = (Timing::QUICK, ["127.0.0.1:81".to_owned(), "127.0.0.1:82".to_owned()]);
-        for text in [haproxy(4242, 2, &timing, &backends, true), nginx(4242, &timing, &backends)] {
+        let with = Haproxy { workers: 2, timing, backends: &backends, by_name: true, steady: false };
+        for text in [haproxy(4242, &with), nginx(4242, &timing, &backends, false)] {
             for wanted in ["127.0.0.1:81", "127.0.0.1:82", "127.0.0.1:4242", "1000ms", "2000ms"] {
                 assert!(text.contains(wanted), "{wanted} in {text}");
             }

@@ -51,6 +51,8 @@ pub(super) struct Setup<'a> {
     pub(super) arguments: Vec<String>,
     /// The backends are names that a resolver of the rig knows.
     pub(super) by_name: bool,
+    /// The peers do not take a server out for its errors.
+    pub(super) steady: bool,
     /// Where ours writes its access log; the peers' is not read, and they write none.
     pub(super) log: PathBuf,
 }
@@ -118,12 +120,22 @@ fn command(contender: Contender, setup: &Setup<'_>, port: u16, admin: u16) -> Re
     let dir = setup.dir;
     match contender {
         Contender::Haproxy => {
-            let text = peers::haproxy(port, setup.workers, &setup.timing, setup.backends, setup.by_name);
+            let text = peers::haproxy(
+                port,
+                &peers::Haproxy {
+                    workers: setup.workers,
+                    timing: setup.timing,
+                    backends: setup.backends,
+                    by_name: setup.by_name,
+                    steady: setup.steady,
+                },
+            );
             let file = dir.write("haproxy.cfg", &text)?;
             Ok(("haproxy".into(), vec!["-db".to_owned(), "-f".to_owned(), path(file)]))
         }
         Contender::Nginx => {
-            let text = nginx_config(dir.path(), "nginx", &peers::nginx(port, &setup.timing, setup.backends));
+            let text =
+                nginx_config(dir.path(), "nginx", &peers::nginx(port, &setup.timing, setup.backends, setup.steady));
             let file = dir.write("nginx.conf", &text)?;
             Ok(("nginx".into(), vec!["-c".to_owned(), path(file)]))
         }

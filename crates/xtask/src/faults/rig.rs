@@ -32,6 +32,8 @@ pub(super) struct Wishes {
     pub(super) log: Option<PathBuf>,
     /// One worker, alone on its core.
     pub(super) pinned: bool,
+    /// Peers are not to leave a server alone for its errors: there are always some.
+    pub(super) steady: bool,
 }
 
 pub(super) struct Rig {
@@ -80,6 +82,7 @@ impl Rig {
                 environment: wishes.environment,
                 arguments: wishes.arguments,
                 by_name: wishes.names.is_some(),
+                steady: wishes.steady,
                 log: log.clone(),
             },
         )?;

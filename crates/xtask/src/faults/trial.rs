@@ -125,6 +125,9 @@ impl Trial<'_> {
     /// Reads the books and demands that they are sound, and that the proxy lives and did not panic.
     pub(super) fn settle(&mut self, rig: &mut Rig, asked: &[Asked]) -> Result<(), Error> {
         let findings = rig.settle(asked)?;
+        if !findings.reasons.is_empty() {
+            self.report.note(format!("failed: {}", findings.why()));
+        }
         let examples = findings.examples.join("; ");
         self.report.demand(findings.is_sound(), || format!("the books do not agree: {examples}"));
         self.report.findings.add(findings);

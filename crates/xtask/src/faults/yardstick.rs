@@ -50,7 +50,7 @@ impl Row {
 }
 
 pub(super) fn run(ground: &Ground, contender: Contender, requests: u64) -> Result<Row, Error> {
-    let mut rig = Rig::start(ground, contender, Wishes { pinned: true, ..Wishes::default() })?;
+    let mut rig = Rig::start(ground, contender, Wishes { pinned: true, steady: true, ..Wishes::default() })?;
     for (origin, mode) in rig.origins.iter_mut().zip([Mode::CloseIdle { most_ms: 20 }, Mode::ResetBursts, Mode::Vanish])
     {
         origin.order(mode)?;
@@ -75,6 +75,9 @@ pub(super) fn run(ground: &Ground, contender: Contender, requests: u64) -> Resul
     }
     if let Some(first) = asked.iter().find(|asked| !asked.is_well()) {
         say(&format!("  the first that failed: {}", super::trial::words(first)));
+    }
+    if !findings.reasons.is_empty() {
+        say(&format!("  failed: {}", findings.why()));
     }
     let posts = asked.iter().filter(|asked| asked.post).count() as u64;
     Ok(Row {

@@ -5,7 +5,7 @@
 //! accepted is completed or failed with a reason, once each; (e) every failure that a client saw has its line; (f) no
 //! origin executed what the proxy does not know. The last three need the proxy's log.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::{Asked, Body, Deed, End, Executed, Line, Why};
 
@@ -38,6 +38,8 @@ pub(in super::super) struct Findings {
     pub(in super::super) unexplained: u64,
     /// Attempts beyond the first, by the log.
     pub(in super::super) retried: u64,
+    /// What the log says of requests that failed: method, status, reason; and how often.
+    pub(in super::super) reasons: BTreeMap<String, u64>,
     /// One for some of the above.
     pub(in super::super) examples: Vec<String>,
 }
@@ -47,6 +49,12 @@ impl Findings {
     /// among these: whether it was allowed depends on the fault.
     pub(in super::super) const fn is_sound(&self) -> bool {
         self.doubled + self.mixed_up + self.hung + self.invented + self.unexplained == 0
+    }
+
+    /// The reasons, for a person.
+    pub(in super::super) fn why(&self) -> String {
+        let words = |(reason, count): (&String, &u64)| format!("{count} × {reason}");
+        self.reasons.iter().map(words).collect::<Vec<_>>().join(", ")
     }
 
     fn note(&mut self, count: fn(&mut Self) -> &mut u64, words: impl FnOnce() -> String) {
@@ -68,6 +76,9 @@ impl Findings {
         self.invented += other.invented;
         self.unexplained += other.unexplained;
         self.retried += other.retried;
+        for (reason, count) in other.reasons {
+            *self.reasons.entry(reason).or_default() += count;
+        }
         let room = (4 * EXAMPLES).saturating_sub(self.examples.len());
         self.examples.extend(other.examples.into_iter().take(room));
     }
@@ -154,6 +165,13 @@ fn check_answer(asked: &Asked, deeds: Option<&Deeds>, findings: &mut Findings) {
     }
 }
 
+fn in_words(asked: &Asked, line: &Line) -> String {
+    let method = if asked.post { "POST" } else { "GET" };
+    let reason = if line.reason.is_empty() { "of the server" } else { &line.reason };
+    let ended = if line.complete { "" } else { ", cut" };
+    format!("{method} {} {reason}{ended}", line.status)
+}
+
 fn check_lines(asked: &[Asked], deeds: &HashMap<u64, Deeds>, lines: &[Line], findings: &mut Findings) {
     let mut by_number: HashMap<u64, (&Line, u32)> = HashMap::with_capacity(lines.len());
     for line in lines {
@@ -166,6 +184,9 @@ fn check_lines(asked: &[Asked], deeds: &HashMap<u64, Deeds>, lines: &[Line], fin
         let (number, line) = (asked.number, by_number.get(&asked.number));
         if let Some((_, count)) = line.filter(|(_, count)| *count > 1) {
             findings.note(|f| &mut f.unexplained, || format!("{number} has {count} log lines"));
+        }
+        if let Some((line, _)) = line.filter(|_| !asked.is_well()) {
+            *findings.reasons.entry(in_words(asked, line)).or_default() += 1;
         }
         match (line, asked.end) {
             // It never reached the proxy.

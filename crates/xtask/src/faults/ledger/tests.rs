@@ -117,6 +117,7 @@ fn a_failure_with_its_reason_is_counted_and_no_lie() {
     books.lines[0] = Line { status: 502, reason: "upstream_closed".to_owned(), attempts: 2, ..books.lines[0].clone() };
     let findings = books.check();
     assert_eq!((findings.failed_get, findings.failed_post, findings.retried), (1, 0, 1));
+    assert_eq!(findings.why(), "1 × GET 502 upstream_closed");
     assert!(findings.is_sound(), "{findings:?}");
 }
 

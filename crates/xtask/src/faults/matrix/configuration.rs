@@ -5,7 +5,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use super::super::ident::Numbers;
-use super::super::peers;
+use super::super::peers::{self, Haproxy};
 use super::super::proxy::Timing;
 use super::super::trial::{Depth, Trial};
 use crate::Error;
@@ -48,8 +48,11 @@ pub(super) fn fuzzed(trial: &mut Trial<'_>) -> Result<(), Error> {
     let dir = &trial.ground.dir;
     let backends = ["127.0.0.1:3000".to_owned()];
     let text = match trial.contender {
-        Contender::Haproxy => peers::haproxy(8080, 1, &Timing::QUICK, &backends, false),
-        Contender::Nginx => nginx_config(dir.path(), "fuzzed", &peers::nginx(8080, &Timing::QUICK, &backends)),
+        Contender::Haproxy => peers::haproxy(
+            8080,
+            &Haproxy { workers: 1, timing: Timing::QUICK, backends: &backends, by_name: false, steady: false },
+        ),
+        Contender::Nginx => nginx_config(dir.path(), "fuzzed", &peers::nginx(8080, &Timing::QUICK, &backends, false)),
         Contender::Loadbalancer | Contender::Caddy => OURS.to_owned(),
     };
     let mut numbers = Numbers::new(trial.ground.next_run());

@@ -47,7 +47,12 @@ pub(super) const FAULTS: &[Fault] = &[
     runs(4, "a server breaks off inside its answer", "nothing cut looks whole", answers::cut),
     runs(5, "an established connection goes dead", "504 at the response timeout, and then not again", network::dead),
     runs(6, "one byte a second", "p99 of all others < 1.2×, memory flat", answers::drip),
-    runs(7, "connections closed after 1–50 ms idle", "no GET fails, no POST twice", servers::closes_idle),
+    runs(
+        7,
+        "connections closed after 1–50 ms idle, or reset late",
+        "no GET fails, no POST twice; no POST fails to a close",
+        servers::closes_idle,
+    ),
     runs(8, "one of three servers answers only 5xx", "≥ 99.9 % well once it is ejected", servers::fails),
     runs(9, "all servers are down", "503 at once, back within a check", servers::all_down),
     runs(10, "rolling restarts, graceful and SIGKILL", "no GET fails, no POST twice", servers::restarts),
