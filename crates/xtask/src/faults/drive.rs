@@ -61,7 +61,7 @@ pub(super) fn matrix(
 
 /// Of this proxy in this rig, with everybody on the same cores. A proxy that fails here would fail anywhere.
 pub(super) fn half_of_maximum(ground: &Ground, contender: Contender) -> Result<f64, Error> {
-    let mut rig = Rig::start(ground, contender, Wishes::default())?;
+    let rig = Rig::start(ground, contender, Wishes::default())?;
     let load = rig.load(rig.plan(None))?;
     std::thread::sleep(MEASURED_FOR / 4);
     let most = rate(&load, MEASURED_FOR);

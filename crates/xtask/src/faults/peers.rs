@@ -30,7 +30,7 @@ pub(super) fn haproxy(port: u16, with: &Haproxy<'_>) -> String {
     } else {
         ("", "")
     };
-    let observe = if with.steady { "" } else { "observe layer4 error-limit 3 on-error mark-down" };
+    let observe = if with.steady { "" } else { "observe layer7 error-limit 5 on-error mark-down" };
     let servers: String = backends
         .iter()
         .enumerate()
@@ -45,7 +45,7 @@ pub(super) fn haproxy(port: u16, with: &Haproxy<'_>) -> String {
         "global\n  nbthread {workers}\n{resolvers}defaults\n  mode http\n  timeout connect {connect}ms\n  \
          timeout client 75s\n  timeout http-keep-alive 75s\n  timeout server {head}ms\n  timeout queue 1s\n  \
          timeout check {connect}ms\n  retries 3\n  option redispatch 1\n  retry-on conn-failure empty-response \
-         junk-response\n  option abortonclose\n  option forwardfor\n  http-reuse safe\nfrontend front\n  bind \
+         junk-response 502 503 504\n  option abortonclose\n  option forwardfor\n  http-reuse safe\nfrontend front\n  bind \
          127.0.0.1:{port}\n  default_backend pool\nbackend pool\n  balance roundrobin\n  http-request \
          disable-l7-retry if METH_POST\n{servers}"
     )

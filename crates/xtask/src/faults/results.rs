@@ -63,9 +63,9 @@ pub(super) struct CampaignRun {
 impl Results {
     /// What of `new` was run takes the place of what was there.
     pub(super) fn update(&mut self, new: Self) {
-        self.matrix = new.matrix.or(self.matrix.take());
-        self.yardstick = new.yardstick.or(self.yardstick.take());
-        self.campaign = new.campaign.or(self.campaign.take());
+        self.matrix = new.matrix.or_else(|| self.matrix.take());
+        self.yardstick = new.yardstick.or_else(|| self.yardstick.take());
+        self.campaign = new.campaign.or_else(|| self.campaign.take());
     }
 
     /// # Errors

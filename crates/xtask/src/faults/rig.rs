@@ -163,8 +163,8 @@ impl Rig {
         }
     }
 
-    /// Reads the three books, and starts new ones.
-    pub(super) fn settle(&mut self, asked: &[Asked]) -> Result<Findings, Error> {
+    /// Reads the three books side by side.
+    pub(super) fn settle(&self, asked: &[Asked]) -> Result<Findings, Error> {
         let rests = self.rests();
         let lines = self.lines(asked.len())?;
         let executed = self.executed()?;

@@ -101,7 +101,7 @@ impl Trial<'_> {
         self.report.demand(recovered.is_some(), || {
             format!("not back at {percent:.0} % of {before:.0}/s within {RECOVERED_WITHIN:?}")
         });
-        self.settle(&mut rig, &asked)?;
+        self.settle(&rig, &asked)?;
         Ok(Told { rig, asked, from_us, to_us })
     }
 
@@ -123,7 +123,7 @@ impl Trial<'_> {
     }
 
     /// Reads the books and demands that they are sound, and that the proxy lives and did not panic.
-    pub(super) fn settle(&mut self, rig: &mut Rig, asked: &[Asked]) -> Result<(), Error> {
+    pub(super) fn settle(&mut self, rig: &Rig, asked: &[Asked]) -> Result<(), Error> {
         let findings = rig.settle(asked)?;
         if !findings.reasons.is_empty() {
             self.report.note(format!("failed: {}", findings.why()));

@@ -70,7 +70,7 @@ fn each_lie_is_found_once() {
     let invented: Count = |f| f.invented;
     let (doubled, mixed_up, unexplained): (Count, Count, Count) = (|f| f.doubled, |f| f.mixed_up, |f| f.unexplained);
     let lies: [(&str, Lie, Count); 15] = [
-        ("a 2xx that nobody executed", |b| drop(b.executed.remove(0)), invented),
+        ("a 2xx that nobody executed", |b| b.executed.truncate(9), invented),
         ("another body was executed", |b| b.executed[0].hash += 1, invented),
         ("only a broken request was seen", |b| b.executed[0].deed = Deed::Broken, invented),
         ("the origin heard another body", |b| b.answer(0).heard = Some(7), invented),

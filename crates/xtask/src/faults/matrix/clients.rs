@@ -35,7 +35,7 @@ pub(super) fn abort(trial: &mut Trial<'_>) -> Result<(), Error> {
         let lines = told.rig.lines(told.asked.len() + aborted.len())?;
         let silent = aborted.iter().filter(|aborted| {
             let mut own = lines.iter().filter(|line| line.id.is_some_and(|id| id.number == aborted.number));
-            !own.next().is_some_and(|line| !line.complete)
+            own.next().is_none_or(|line| line.complete)
         });
         let silent = silent.count();
         trial
@@ -95,7 +95,7 @@ pub(super) fn terminate(trial: &mut Trial<'_>) -> Result<(), Error> {
     let (count, first) = (lost.len(), lost.first().map(|asked| words(asked)).unwrap_or_default());
     trial.report.demand(lost.is_empty(), || format!("{count} requests were accepted and lost, the first: {first}"));
     trial.report.note(format!("it ended after {} ms", took.as_millis()));
-    trial.settle(&mut rig, &asked)
+    trial.settle(&rig, &asked)
 }
 
 pub(super) fn admin_flood(trial: &mut Trial<'_>) -> Result<(), Error> {
