@@ -28,7 +28,9 @@ async fn balancer(backends: &[&Origin], file: &str, args: &[&str]) -> Balancer {
     std::fs::write(&path, file).unwrap();
     let path = path.display().to_string();
     let backends: Vec<String> = backends.iter().map(|origin| origin.address()).collect();
-    Balancer::start(&backends, &[&RARE_CHECKS[..], &["--config", &path], args].concat()).await
+    // Or the origins would be ejected for what these tests have them do.
+    let steady = ["--outlier-detection", "false", "--config", &path];
+    Balancer::start(&backends, &[&RARE_CHECKS[..], &steady, args].concat()).await
 }
 
 const SHOWN: &str = "[retry]\nshow_attempts = true\n";

@@ -71,7 +71,7 @@ impl IdleTime {
 
     /// The greatest age of a connection that may be used for what must not be lost: half of what is believed.
     pub fn safe_age(&self) -> Duration {
-        self.learned().unwrap_or(self.open.max(ASSUMED)) / 2
+        self.learned().unwrap_or_else(|| self.open.max(ASSUMED)) / 2
     }
 
     fn doubled(&self) -> Duration {

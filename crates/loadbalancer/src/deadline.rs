@@ -98,6 +98,11 @@ impl Deadline {
         self.at.get()
     }
 
+    /// Its connection is to look after its client from now on.
+    pub(crate) fn lengthen(&self) {
+        self.long.set(true);
+    }
+
     /// Whether its connection lives for longer than it takes to answer at once.
     pub(crate) fn is_long(&self) -> bool {
         self.long.get()

@@ -60,14 +60,14 @@ impl Socket {
         if !self.stream.is_watched() && !self.client.deadline.is_long() {
             return Poll::Pending;
         }
-        let Ok(stream) = self.stream.watch() else { return Poll::Ready(()) };
         while self.door.held.len() < MOST_HELD {
-            if ready!(stream.poll_read_ready(cx)).is_err() {
+            let mut room = [0; AHEAD];
+            let mut room = ReadBuf::new(&mut room);
+            if ready!(self.stream.poll_read(cx, &mut room)).is_err() {
                 return Poll::Ready(());
             }
-            let mut room = [0; AHEAD];
-            match stream.try_read(&mut room) {
-                Ok(0) => {
+            match room.filled() {
+                [] => {
                     self.ended = true;
                     return if self.client.worker.shared.config.abort_on_close {
                         Poll::Ready(())
@@ -75,9 +75,7 @@ impl Socket {
                         Poll::Pending
                     };
                 }
-                Ok(read) => self.door.held.extend_from_slice(&room[..read]),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => return Poll::Ready(()),
+                ahead => self.door.held.extend_from_slice(ahead),
             }
         }
         // Full: woken by the flush.

@@ -183,6 +183,7 @@ fn is_idempotent(method: &Method) -> bool {
 /// Dropped, it counts a client that went away.
 pub(super) async fn pause(client: &Client, wait: Option<Duration>) {
     let mut leaving = Leaving(Some(client));
+    client.deadline.lengthen();
     client.wait_for(Waiting::Retry, wait.unwrap_or_default() + PATIENCE);
     match wait {
         None => tokio::task::yield_now().await,
