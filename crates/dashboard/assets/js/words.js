@@ -30,6 +30,7 @@ export const EVENT_KINDS = {
   lifecycle: { word: 'Lifecycle', icon: 'power' },
   ejection: { word: 'Ejection', icon: 'unplugged' },
   panic: { word: 'Panic', icon: 'warning' },
+  overload: { word: 'Overload', icon: 'warning' },
 };
 
 /** A word that a newer load balancer may use is shown as it is. */

@@ -2,7 +2,7 @@
 
 use lb_core::api::{
     AdminState, Backend, BackendState, Check, Connections, Delta, Ejection, Event, EventKind, Health, InFlight,
-    Overload, Pool, PoolDelta, PoolState, Readiness, ReasonCode, Retries, Sample, Status, Traffic,
+    Overload, Pool, PoolDelta, PoolState, Queue, Readiness, ReasonCode, Retries, Sample, Status, Traffic,
 };
 
 fn traffic(requests_per_s: f64) -> Traffic {
@@ -83,14 +83,14 @@ pub(crate) fn delta(tick: u64) -> Delta {
         generation: 2,
         ready: ready(),
         connections: Connections { open: 5, accepted_total: 9 },
-        overload: Overload::default(),
+        overload: Overload { memory_used_bytes: 7, ..Overload::default() },
         traffic: traffic(12.0),
         pools: vec![PoolDelta {
             name: "default".to_owned(),
             state: PoolState::Degraded,
             reason: "1 of 2 backends ready".to_owned(),
             traffic: traffic(12.0),
-            queue: None,
+            queue: Some(Queue { waiting: 5, ..Queue::default() }),
             backends: vec![backend("alpha", 10.0)],
         }],
         events: vec![event(1), event(2)],

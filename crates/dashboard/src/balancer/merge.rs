@@ -23,6 +23,7 @@ pub(crate) fn apply(status: &mut Status, delta: &Delta) -> Result<(), Gap> {
     status.generation = delta.generation;
     status.ready.clone_from(&delta.ready);
     status.connections = delta.connections;
+    status.overload.clone_from(&delta.overload);
     status.traffic.clone_from(&delta.traffic);
     status.history.push(delta.sample);
     keep_newest(&mut status.history, HISTORY_KEPT);
@@ -41,6 +42,7 @@ fn apply_pool(pool: &mut Pool, change: &PoolDelta) {
     pool.state = change.state;
     pool.reason.clone_from(&change.reason);
     pool.traffic.clone_from(&change.traffic);
+    pool.queue = change.queue;
     for backend in &mut pool.backends {
         match change.backends.iter().find(|changed| changed.name == backend.name) {
             Some(changed) => replace(backend, changed),
