@@ -30,6 +30,7 @@ export const EVENT_KINDS = {
   lifecycle: { word: 'Lifecycle', icon: 'power' },
   ejection: { word: 'Ejection', icon: 'unplugged' },
   panic: { word: 'Panic', icon: 'warning' },
+  drain: { word: 'Drain', icon: 'drain' },
   overload: { word: 'Overload', icon: 'warning' },
 };
 
