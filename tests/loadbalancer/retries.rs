@@ -319,3 +319,24 @@ async fn requests_that_break_together_wait_for_each_other_rather_than_fail() {
     }
     assert_eq!(metric(&balancer, "lb_retries_by_cause_total{cause=\"closed\"}").await, CLIENTS as u64);
 }
+
+#[tokio::test]
+async fn who_hangs_up_with_a_request_in_hand_is_not_excused_by_a_kept_connection() {
+    // Answers the first request of each connection, and takes the second for long enough to have worked on it.
+    let origin = Origin::start(|seen, mut stream| async move {
+        if seen.head.starts_with("GET /first ") {
+            stream.write_all(OK).await.ok()?;
+            return Some(stream);
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        None
+    })
+    .await;
+    let balancer = balancer(&[&origin], SHOWN, &["--workers", "1"]).await;
+    let mut client = Client::connect(balancer.port()).await.unwrap();
+    assert_eq!(client.get("/first").await.unwrap().status.as_u16(), 200);
+    assert_eq!(client.get("/second").await.unwrap().status.as_u16(), 502);
+    assert_eq!(origin.connections(), 2, "the first was kept");
+    assert_eq!(metric(&balancer, "lb_retries_by_cause_total{cause=\"stale\"}").await, 0);
+    assert_eq!(metric(&balancer, "lb_retries_by_cause_total{cause=\"closed\"}").await, 1);
+}

@@ -27,6 +27,9 @@ use crate::proxy::Record;
 use crate::tunnels::Facts;
 use crate::upstream::UpstreamConn;
 
+/// Pieces carried one way in one turn.
+const MOST_PIECES: usize = 16;
+
 /// A tunnel to be.
 pub(crate) struct Tunnel {
     /// To the backend; may hold bytes that came behind the 101.
@@ -111,8 +114,7 @@ impl Direction {
         client: &Client,
         count: impl Fn(usize),
     ) -> Poll<io::Result<()>> {
-        // The runtime makes a task that has moved much wait for its next turn.
-        loop {
+        for _ in 0..MOST_PIECES {
             while !self.held.is_empty() {
                 let written = ready!(Pin::new(&mut *to).poll_write(cx, &self.held))?;
                 self.held.advance(written);
@@ -130,6 +132,9 @@ impl Direction {
                 Flow::Through => return Poll::Ready(Ok(())),
             }
         }
+        // The other way, and other connections, have their turn.
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// One piece, from one socket into the other.

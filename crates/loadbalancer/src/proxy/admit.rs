@@ -22,7 +22,7 @@ use lb_core::policy::{Slot, Tried};
 use lb_core::queue::{Joined, Look};
 use lb_core::rate::{self, retry_after_s};
 
-use super::attempt::or_expired;
+use super::attempt::{Leaving, or_expired};
 use super::route::{self, Route};
 use crate::access::forwarded_for;
 use crate::clock::Tick;
@@ -169,6 +169,8 @@ pub(super) async fn enter(client: &Rc<Client>, route: &Route, tried: &Tried) -> 
     if gate.queue.waiting() == 0 {
         match take(gate, route, tried) {
             Look::Took(found) | Look::GivesUp(found) => return found,
+            // Outside the line's lock a look holds a place of the pool for a moment: who looked meanwhile looks again.
+            Look::Nothing if gate.limits().requests.is_some() => gate.queue.freed(),
             Look::Nothing => {}
         }
     }
@@ -212,7 +214,12 @@ async fn wait(client: &Rc<Client>, gate: &Gate, tried: &Tried, deadline: Option<
     // Who waits sees what has become of the pool meanwhile.
     let newest = || route::pool(&worker.view()).ok_or(NoPlace::Nobody);
     let route = newest()?;
-    let mut ticket = match gate.queue.join(!tried.is_empty(), begun.as_ms(), || take(gate, &route, tried)) {
+    // As below.
+    let look = || match newest() {
+        Err(nobody) => Look::GivesUp(Err(nobody)),
+        Ok(route) => take(gate, &route, tried),
+    };
+    let mut ticket = match gate.queue.join(!tried.is_empty(), begun.as_ms(), look) {
         Ok(Joined::Through(found)) => return found,
         Ok(Joined::Waits(ticket)) => ticket,
         Err(_) => return refused(Refused::QueueFull),
@@ -223,15 +230,16 @@ async fn wait(client: &Rc<Client>, gate: &Gate, tried: &Tried, deadline: Option<
     drop(route);
     let most = worker.shared.config.admit.queue_timeout;
     let until = deadline.map_or(most, |deadline| deadline.since(begun).min(most));
+    // Whoever leaves the line gives up its place, also before the worker's next sweep.
+    client.deadline.lengthen();
     client.wait_for(Waiting::Queue, until);
+    let mut leaving = Leaving(Some(client));
     let found = poll_fn(|cx| {
-        let route = match newest() {
-            Ok(route) => route,
-            Err(nobody) => return Poll::Ready(Err(nobody)),
-        };
-        let look = || match hopeless(0, &route) {
-            true => Look::GivesUp(refused(Refused::QueueDeadline)),
-            false => take(gate, &route, tried),
+        // Under the line's lock, so that no change of the pool falls between the view and the look.
+        let look = || match newest() {
+            Err(nobody) => Look::GivesUp(Err(nobody)),
+            Ok(route) if hopeless(0, &route) => Look::GivesUp(refused(Refused::QueueDeadline)),
+            Ok(route) => take(gate, &route, tried),
         };
         match ticket.turn(cx.waker(), look) {
             Some(found) => Poll::Ready(found),
@@ -241,6 +249,7 @@ async fn wait(client: &Rc<Client>, gate: &Gate, tried: &Tried, deadline: Option<
         }
     })
     .await;
+    leaving.0 = None;
     record_wait(worker, worker.clock.now().since(begun));
     found
 }
@@ -253,6 +262,9 @@ pub(super) async fn connection(client: &Client) -> Option<Opened> {
     }
     // What is idle here is worth less than what is needed now; the other workers' sweeps close theirs.
     client.worker.close_idle();
+    for slot in &client.worker.shared.workers {
+        slot.busy.notify_one();
+    }
     conns.waited.fetch_add(1, Ordering::Relaxed);
     let place = Box::pin(or_expired(client, pin!(conns.place()))).await;
     if place.is_none() {

@@ -53,8 +53,8 @@ pub(super) struct Ending {
     pub why: RetryCause,
     /// Whether the body can be sent again.
     pub replayable: bool,
-    /// It was on a kept-alive connection that broke.
-    pub reused: bool,
+    /// It was on a kept connection that may have been closed before the request came.
+    pub raced: bool,
 }
 
 /// What comes next.
@@ -72,7 +72,7 @@ pub(super) fn cause(broken: &Broken) -> Option<RetryCause> {
         Cause::Exchange(ExchangeError::Closed(_) | ExchangeError::Drained) if broken.written == 0 => {
             Some(RetryCause::Unsent)
         }
-        Cause::Exchange(ExchangeError::Closed(_)) if broken.reused => Some(RetryCause::Stale),
+        Cause::Exchange(ExchangeError::Closed(_)) if broken.raced => Some(RetryCause::Stale),
         Cause::Exchange(ExchangeError::Closed(_) | ExchangeError::Drained) => Some(RetryCause::Closed),
         Cause::Exchange(ExchangeError::TryTimeout) => Some(RetryCause::TryTimeout),
         Cause::OutOfMeans(_) | Cause::Exchange(_) | Cause::Overdue => None,
@@ -91,11 +91,16 @@ pub(super) async fn next<'a>(
     ending: Ending,
     spent: &mut Spent<'a>,
 ) -> Option<Next> {
-    let Ending { slot: current, why, replayable, reused } = ending;
+    let Ending { slot: current, why, replayable, raced } = ending;
     if !replayable || spent.tried.len() >= MAX_ATTEMPTS {
         return None;
     }
-    spent.fresh |= reused;
+    spent.fresh |= raced;
+    if why == RetryCause::Status && route.pool().gate.as_ref().is_some_and(|gate| gate.queue.waiting() > 0) {
+        // An answer that is there goes out rather than to wait for a place behind others.
+        spent.story.push_str("  not tried again: others wait for a place\n");
+        return None;
+    }
     // Whoever wants a backend free gets no request back on it.
     let over = passed_over(client, spent.tried, current)?;
     let untried = admit::has_another(client, &spent.tried);
@@ -200,7 +205,7 @@ pub(super) async fn pause(client: &Client, wait: Option<Duration>) {
 }
 
 /// Between two attempts there is no record that would count a client that goes away.
-struct Leaving<'a>(Option<&'a Client>);
+pub(in super::super) struct Leaving<'a>(pub Option<&'a Client>);
 
 impl Drop for Leaving<'_> {
     fn drop(&mut self) {

@@ -27,7 +27,6 @@ pub(super) async fn open(client: &Client, backend: &LocalBackend) -> Result<Box<
         let words = "no address".to_owned();
         return Err(Cause::Connect(Failure { code: lb_core::api::ReasonCode::NotResolved, words }));
     };
-    let started = worker.clock.now();
     client.wait_for(Waiting::Connect, limit);
     let Some(place) = admit::connection(client).await else {
         return Err(if client.overdue() == Some(Overdue::Request) {
@@ -36,6 +35,9 @@ pub(super) async fn open(client: &Client, backend: &LocalBackend) -> Result<Box<
             Cause::OutOfMeans(admit::too_many(worker))
         });
     };
+    // The wait for a place is no part of the backend's time to take the connection.
+    let started = worker.clock.now();
+    client.wait_for(Waiting::Connect, limit);
     let connected = loop {
         match or_expired(client, std::pin::pin!(connect(address))).await {
             // Idle connections hold what this request lacks, unless that is a port: closing would hold theirs for a

@@ -32,6 +32,7 @@ use crate::clock::Tick;
 use crate::conn::Client;
 use crate::upstream::{Answer, ExchangeError, RequestBody};
 use crate::worker::LocalBackend;
+pub(super) use choose::Leaving;
 use choose::{Ending, Next, Spent, cause, is_unwanted, next, pause};
 pub(super) use connect::or_expired;
 use lb_core::policy::Slot;
@@ -45,8 +46,8 @@ struct Broken {
     cause: Cause,
     /// Bytes of head and body that were written.
     written: u64,
-    /// It was on a kept-alive connection.
-    reused: bool,
+    /// It was on a kept connection, and so soon that the backend may have closed it before the request came.
+    raced: bool,
 }
 
 enum Cause {
@@ -91,7 +92,7 @@ pub(super) async fn run(
             Ok((answer, mut exchange)) => {
                 learn(backend, &answer);
                 let replayable = exchange.outgoing.body.is_replayable();
-                let ending = Ending { slot: current, why: RetryCause::Status, replayable, reused: false };
+                let ending = Ending { slot: current, why: RetryCause::Status, replayable, raced: false };
                 let following = match is_unwanted(client, answer.status) {
                     true => Box::pin(next(client, route, request, ending, &mut spent)).await,
                     false => None,
@@ -103,6 +104,9 @@ pub(super) async fn run(
                 };
                 note_status(backend, &mut record, answer.status, &mut spent);
                 *entry = record.into_entry();
+                if request.upgrade.is_some() {
+                    exchange.forget_connection();
+                }
                 body_again = Box::pin(discard(client, backend, exchange)).await;
                 following
             }
@@ -119,10 +123,12 @@ pub(super) async fn run(
             }
         };
         let Next { over, why, wait } = following;
-        backend.shard().retries.add(1);
-        client.worker.slot().shard.retries[why as usize].add(1);
         Box::pin(pause(client, wait)).await;
         place = admit::enter_again(client, &over).await;
+        if place.is_ok() {
+            backend.shard().retries.add(1);
+            client.worker.slot().shard.retries[why as usize].add(1);
+        }
         body = body_again;
         body.rewind();
     }
@@ -145,6 +151,6 @@ async fn after_break<'a>(
     spent: &mut Spent<'a>,
 ) -> Option<Next> {
     let why = cause(broken)?;
-    let (replayable, reused) = (broken.body.is_replayable(), broken.reused);
-    next(client, route, request, Ending { slot, why, replayable, reused }, spent).await
+    let (replayable, raced) = (broken.body.is_replayable(), broken.raced);
+    next(client, route, request, Ending { slot, why, replayable, raced }, spent).await
 }

@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use http::Version;
@@ -22,6 +23,10 @@ use crate::worker::LocalBackend;
 /// new connection.
 const MOST_DISCARDED: usize = 64 * 1024;
 
+/// A close of a kept connection that crossed our request arrives within a round trip. What is closed later was closed with
+/// the request in hand: the backend's failure, and a repeat that costs.
+const RACE: Duration = Duration::from_millis(250);
+
 /// One attempt at one backend, up to the response head.
 ///
 /// # Cancel safety
@@ -36,7 +41,7 @@ pub(super) async fn attempt(
     record: &mut Record,
 ) -> Result<(Answer, Exchange), Broken> {
     if client.overdue().is_some() {
-        return Err(Broken { body, cause: Cause::Overdue, written: 0, reused: false });
+        return Err(Broken { body, cause: Cause::Overdue, written: 0, raced: false });
     }
     client.try_begins();
     let config = &client.worker.shared.config;
@@ -51,7 +56,7 @@ pub(super) async fn attempt(
         Some(connection) => connection,
         None => match open(client, backend).await {
             Ok(connection) => connection,
-            Err(cause) => return Err(Broken { body, cause, written: 0, reused: false }),
+            Err(cause) => return Err(Broken { body, cause, written: 0, raced: false }),
         },
     };
     // RFC 9110 §10.1.1: an expectation is not passed on to HTTP/1.0, which does not know it, nor without content: some
@@ -72,6 +77,7 @@ pub(super) async fn attempt(
         false => client.wait_for(Waiting::RequestBody, config.timeouts.body_stall),
     }
     let mut exchange = Exchange::new(connection, outgoing);
+    let begun = client.worker.clock.now();
     let head = poll_fn(|cx| {
         let head = poll_once(client, request, has_content, &mut exchange, cx);
         // Now, since a client that goes away ends this here.
@@ -104,12 +110,13 @@ pub(super) async fn attempt(
     match head.await {
         Ok(head) => Ok((head, exchange)),
         Err(error) => {
-            let (written, reused) = (exchange.outgoing.written, exchange.reused());
-            if reused && matches!(error, ExchangeError::Closed(_)) {
-                // It was being closed while we wrote.
+            let written = exchange.outgoing.written;
+            let soon = client.worker.clock.now().since(begun) <= RACE;
+            let raced = soon && exchange.reused() && matches!(error, ExchangeError::Closed(_));
+            if raced {
                 backend.idle.found_closed(exchange.last_open());
             }
-            Err(Broken { body: exchange.outgoing.into_body(), cause: Cause::Exchange(error), written, reused })
+            Err(Broken { body: exchange.outgoing.into_body(), cause: Cause::Exchange(error), written, raced })
         }
     }
 }

@@ -37,7 +37,7 @@ pub(super) fn note(
         }
         Cause::Exchange(error) => {
             match error.failure() {
-                Some(FailureKind::Closed) if broken.reused => record.lost_race(),
+                Some(FailureKind::Closed) if broken.raced => record.lost_race(),
                 Some(kind) => record.failed(kind),
                 None => record.settle(),
             }
