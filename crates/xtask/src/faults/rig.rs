@@ -1,5 +1,6 @@
 //! The rig of one run: three fault servers, a proxy before them, and the three books.
 
+use std::collections::HashSet;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -144,8 +145,8 @@ impl Rig {
         Ok(executed)
     }
 
-    /// Our log, once it has `count` lines of the ledger or does not grow any more; empty for peers.
-    pub(super) fn lines(&self, count: usize) -> Result<Vec<Line>, Error> {
+    /// Our log, once every request of the ledger has its line or none come any more; empty for peers.
+    pub(super) fn lines(&self, asked: &[Asked]) -> Result<Vec<Line>, Error> {
         if self.proxy.contender != Contender::Loadbalancer {
             return Ok(vec![]);
         }
@@ -155,8 +156,9 @@ impl Rig {
             let text = text.map_err(|e| Error::Failed(format!("{}: {e}", self.log.display())))?;
             let lines = text.lines().filter(|_| text.ends_with('\n')).map(Line::parse);
             let lines: Vec<Line> = lines.collect::<Result<_, _>>().map_err(Error::Failed)?;
-            let own = lines.iter().filter(|line| line.id.is_some_and(|id| id.run == self.run)).count();
-            if own >= count || Instant::now() > deadline {
+            // By number: others than the ledger's requests have lines, too.
+            let known: HashSet<u64> = lines.iter().filter_map(|line| line.id.map(|id| id.number)).collect();
+            if asked.iter().all(|asked| known.contains(&asked.number)) || Instant::now() > deadline {
                 return Ok(lines);
             }
             sleep(Duration::from_millis(50));
@@ -166,7 +168,7 @@ impl Rig {
     /// Reads the three books side by side.
     pub(super) fn settle(&self, asked: &[Asked]) -> Result<Findings, Error> {
         let rests = self.rests();
-        let lines = self.lines(asked.len())?;
+        let lines = self.lines(asked)?;
         let executed = self.executed()?;
         let log = if self.proxy.contender == Contender::Loadbalancer { Log::Lines(&lines) } else { Log::Absent };
         let mut findings = check(asked, &executed, log);
