@@ -11,6 +11,7 @@ use super::rig::{Rig, Wishes};
 use super::surroundings::Ground;
 use crate::Error;
 use crate::bench::contender::Contender;
+use crate::bench::machine;
 
 /// The fault is over, and what is served is what was served before, within this.
 const RECOVERED_WITHIN: Duration = Duration::from_secs(5);
@@ -19,6 +20,9 @@ const RECOVERED_SHARE: f64 = 0.95;
 /// In the short form: the machine of a test command does other things, too, and serves less for no fault of the proxy.
 const RECOVERED_SHARE_SHORT: f64 = 0.5;
 const RECOVERY_WINDOW: Duration = Duration::from_millis(250);
+
+/// This rig alone keeps all cores busy, with clients, origins and proxy: some two tasks for each.
+const BUSY_PER_CORE: f64 = 3.0;
 
 /// How thorough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +102,7 @@ impl Trial<'_> {
         let asked = load.stop();
         done?;
         let percent = self.recovered_share() * 100.0;
-        self.report.demand(recovered.is_some(), || {
+        self.demand_time(recovered.is_some(), || {
             format!("not back at {percent:.0} % of {before:.0}/s within {RECOVERED_WITHIN:?}")
         });
         self.settle(&rig, &asked)?;
@@ -148,6 +152,18 @@ impl Trial<'_> {
         let what = if post { "requests" } else { "GETs" };
         let first = failed.first().map(|asked| words(asked)).unwrap_or_default();
         self.report.demand(failed.is_empty(), || format!("{count} {what} failed, the first: {first}"));
+    }
+
+    /// A demand on time or rate: on a machine that others keep busy it is noted instead, because it would say more of
+    /// them than of the proxy.
+    pub(super) fn demand_time(&mut self, is_met: bool, words: impl FnOnce() -> String) {
+        let load = machine::machine(0).load_before;
+        let cores = std::thread::available_parallelism().map_or(1, usize::from) as f64;
+        if !is_met && load > BUSY_PER_CORE * cores {
+            self.report.note(format!("not judged, for the machine is busy (load {load}): {}", words()));
+        } else {
+            self.report.demand(is_met, words);
+        }
     }
 
     /// Demands that a fault was felt at all: one that was not proves nothing.

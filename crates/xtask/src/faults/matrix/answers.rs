@@ -63,7 +63,7 @@ pub(super) fn drip(trial: &mut Trial<'_>) -> Result<(), Error> {
     trial.demand_none_failed(&told.asked, true);
     let (before, during) = (told.p99_before_us(), p99_of_others(&told));
     // A percentage means nothing below what a busy machine adds by itself.
-    trial.report.demand(during < before * 6 / 5 || during < before + 100_000, || {
+    trial.demand_time(during < before * 6 / 5 || during < before + 100_000, || {
         format!("p99 of the others went from {before} to {during} µs")
     });
     trial.report.demand(memory.1 < memory.0 + memory.0 / 4 + (4 << 20), || {

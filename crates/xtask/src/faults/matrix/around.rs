@@ -3,6 +3,7 @@
 use std::fs;
 use std::process::Command;
 use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use super::super::ledger::{Line, Log, check};
 use super::super::rig::Wishes;
@@ -11,8 +12,11 @@ use super::super::trial::{Depth, Trial};
 use crate::Error;
 use crate::workspace::{Workspace, cargo};
 
-/// Filled but for the last tenth, so that the log meets the end soon.
-const FILLED: usize = 900 << 10;
+/// Filled but for room for some hundred lines, so that the log meets the end soon.
+const FILLED: usize = 960 << 10;
+
+/// For the last lines to be written, or counted as lost.
+const COUNTED_WITHIN: Duration = Duration::from_secs(4);
 
 pub(super) fn full_disk(trial: &mut Trial<'_>) -> Result<(), Error> {
     if !trial.is_ours() {
@@ -36,9 +40,17 @@ pub(super) fn full_disk(trial: &mut Trial<'_>) -> Result<(), Error> {
     sleep(2 * trial.fault_time());
     let asked = load.stop();
     rig.rests();
-    let text = fs::read_to_string(&rig.log).unwrap_or_default();
-    let lines: Vec<Line> = text.lines().filter_map(|line| Line::parse(line).ok()).collect();
-    let own = lines.iter().filter(|line| line.id.is_some_and(|id| id.run == rig.run)).count();
+    let deadline = Instant::now() + COUNTED_WITHIN;
+    let (own, counted) = loop {
+        let counted = rig.proxy.metric("lb_access_log_lines_dropped_total").unwrap_or_default();
+        let text = fs::read_to_string(&rig.log).unwrap_or_default();
+        let lines = text.lines().filter_map(|line| Line::parse(line).ok());
+        let own = lines.filter(|line| line.id.is_some_and(|id| id.run == rig.run)).count();
+        if counted == (asked.len() - own) as f64 || Instant::now() > deadline {
+            break (own, counted);
+        }
+        sleep(Duration::from_millis(50));
+    };
     trial.demand_felt(own < asked.len());
     trial.demand_none_failed(&asked, true);
     // Lines are dropped on purpose: the rest of the books must agree without them.
@@ -47,7 +59,6 @@ pub(super) fn full_disk(trial: &mut Trial<'_>) -> Result<(), Error> {
     trial.report.demand(findings.is_sound(), || format!("the books do not agree: {examples}"));
     trial.report.findings.add(findings);
     let lost = (asked.len() - own) as f64;
-    let counted = rig.proxy.metric("lb_access_log_lines_dropped_total").unwrap_or_default();
     trial.report.demand(counted == lost, || format!("{lost} lines were lost, and {counted} are counted"));
     trial.report.note(format!("{own} of {} lines fit on the disk", asked.len()));
     trial.demand_alive(&rig);
