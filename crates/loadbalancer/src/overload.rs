@@ -10,10 +10,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
-use lb_core::overload::{Level, SHRINK_FROM};
+use lb_core::overload::{Level, SHED_FROM, SHRINK_FROM};
 
 /// What the control task found last.
 #[derive(Debug, Default)]
@@ -22,9 +22,20 @@ pub(crate) struct Overload {
     level: CachePadded<AtomicU8>,
     used: AtomicU64,
     limit: AtomicU64,
+    /// New connections that there is memory for until the next look: set by the control task, taken from by workers.
+    /// Between two looks thousands may come, and nothing else would stop them in time.
+    room: CachePadded<AtomicI64>,
 }
 
+/// What a connection may take at its worst before it is looked at again: the buffer that its head is read into.
+const CONNECTION_BYTES: u64 = 64 << 10;
+
 impl Overload {
+    /// Whether there is memory for one more connection, which is counted in.
+    pub(crate) fn has_room(&self) -> bool {
+        self.room.fetch_sub(1, Ordering::Relaxed) > 0
+    }
+
     pub(crate) fn level(&self) -> Level {
         match self.level.load(Ordering::Relaxed) {
             0 => Level::Calm,
@@ -48,6 +59,9 @@ impl Overload {
         self.used.store(used, Ordering::Relaxed);
         self.limit.store(limit, Ordering::Relaxed);
         self.level.store(level as u8, Ordering::Relaxed);
+        let below = (limit / 100 * SHED_FROM).saturating_sub(used) / CONNECTION_BYTES;
+        // Without a limit there is always room.
+        self.room.store(if limit == 0 { i64::MAX } else { below as i64 }, Ordering::Relaxed);
     }
 }
 

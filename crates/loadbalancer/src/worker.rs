@@ -124,6 +124,8 @@ pub(crate) struct Worker {
     pub piece: RefCell<Box<[u8]>>,
     /// When it last looked what is under way.
     pub looked: Cell<Tick>,
+    /// Connections that are being refused for want of memory.
+    pub turned_away: Cell<u32>,
     /// For so many sweeps memory that was freed is offered back to the system.
     tidying: Cell<u32>,
     rng: RefCell<fastrand::Rng>,
@@ -268,6 +270,7 @@ impl Worker {
             scratch: RefCell::default(),
             piece: RefCell::new(vec![0; PIECE].into()),
             looked: Cell::default(),
+            turned_away: Cell::default(),
             tidying: Cell::default(),
             rng: RefCell::new(fastrand::Rng::new()),
             view: RefCell::new(view),

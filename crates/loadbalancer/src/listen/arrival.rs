@@ -1,7 +1,7 @@
 //! From an accepted socket to a connection that is served: who is at the other end, and may it come in?
 
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
@@ -59,15 +59,35 @@ const OVERLOADED: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: clos
     content-type: text/plain\r\ncontent-length: 56\r\n\r\n\
     the load balancer has too much to do; try again shortly\n";
 
+/// Connections of one worker that wait for their reply to arrive. Beyond, a reply may be lost to a reset: what is left of
+/// the memory is worth more.
+const MOST_TURNED_AWAY: u32 = 64;
+
+/// Answers a connection that there is no memory for.
+pub(super) fn refuse(worker: &Rc<Worker>, stream: std::net::TcpStream, socket: SocketAddr, open: Open) {
+    let reason = LocalReply::Overloaded;
+    worker.count_local(reason);
+    access::rejected(worker, &Peer { socket, client: socket, destination: None }, reason.status(), reason.as_str());
+    let waiting = worker.turned_away.get();
+    if waiting >= MOST_TURNED_AWAY {
+        let mut stream = &stream;
+        let _ = stream.read(&mut [0; 4096]);
+        let _ = stream.write(OVERLOADED);
+        return;
+    }
+    worker.turned_away.set(waiting + 1);
+    let worker = Rc::clone(worker);
+    tokio::task::spawn_local(async move {
+        let _open = open;
+        turn_away(stream, OVERLOADED).await;
+        worker.turned_away.set(worker.turned_away.get() - 1);
+    });
+}
+
 /// Takes a connection in, and serves it to its end.
 pub(super) async fn receive(worker: Rc<Worker>, mut stream: std::net::TcpStream, socket: SocketAddr, open: Open) {
     let config = &worker.shared.config;
     let mut peer = Peer { socket, client: socket, destination: None };
-    if worker.shared.overload.sheds() {
-        worker.count_local(LocalReply::Overloaded);
-        access::rejected(&worker, &peer, LocalReply::Overloaded.status(), LocalReply::Overloaded.as_str());
-        return turn_away(stream, OVERLOADED).await;
-    }
     let address = socket.ip().to_canonical();
     if config.proxy_protocol_from.iter().any(|network| network.contains(&address)) {
         let Ok(mut watched) = TcpStream::from_std(stream) else { return };

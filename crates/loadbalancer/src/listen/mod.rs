@@ -196,6 +196,9 @@ async fn empty(worker: &Rc<Worker>, listener: &Listener) {
 }
 
 fn dispatch(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, place: Place, peers: &[mpsc::Sender<Handed>]) {
+    if !worker.shared.overload.has_room() {
+        return arrival::refuse(worker, stream, peer, Open::new(worker, place));
+    }
     let load = |id: usize| worker.shared.workers[id].connections.load(Ordering::Relaxed);
     let least = (0..peers.len()).min_by_key(|id| load(*id)).unwrap_or(worker.id);
     if least != worker.id
