@@ -15,7 +15,7 @@ use super::*;
 /// Long enough for an answer that is not held back, short enough to wait for nothing.
 const MOMENT: Duration = Duration::from_millis(300);
 
-async fn ask(port: u16, path: &str) -> TcpStream {
+pub(super) async fn ask(port: u16, path: &str) -> TcpStream {
     let mut client = raw::connect(port).await;
     let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n");
     client.write_all(request.as_bytes()).await.expect("a request fits into the socket's buffer");
@@ -23,7 +23,7 @@ async fn ask(port: u16, path: &str) -> TcpStream {
 }
 
 /// Whether bytes of an answer come within `patience`.
-async fn is_answered(client: &TcpStream, patience: Duration) -> bool {
+pub(super) async fn is_answered(client: &TcpStream, patience: Duration) -> bool {
     matches!(tokio::time::timeout(patience, client.peek(&mut [0])).await, Ok(Ok(1)))
 }
 
@@ -43,7 +43,7 @@ async fn assert_at_rest(balancer: &Balancer) {
     assert!(used < 5, "{used} ticks of 100 while nothing can be done");
 }
 
-async fn metric(balancer: &Balancer, name: &str) -> u64 {
+pub(super) async fn metric(balancer: &Balancer, name: &str) -> u64 {
     let page = http::get(balancer.admin_port(), "/metrics").await.text();
     let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name} in {page}"))
