@@ -102,6 +102,9 @@ impl Trial<'_> {
         let asked = load.stop();
         done?;
         let percent = self.recovered_share() * 100.0;
+        // However busy the machine is, something must be served.
+        let served = asked.iter().any(|asked| asked.at_us >= to_us && asked.is_well());
+        self.report.demand(served, || "nothing is served any more".to_owned());
         self.demand_time(recovered.is_some(), || {
             format!("not back at {percent:.0} % of {before:.0}/s within {RECOVERED_WITHIN:?}")
         });

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::super::ledger::{End, Why};
 use super::super::origin::{How, Mode, PLACES, Place};
-use super::super::rig::Wishes;
+use super::super::rig::{ORIGINS, Wishes};
 use super::super::trial::Trial;
 use crate::Error;
 use crate::bench::proc::resident_bytes;
@@ -16,21 +16,25 @@ const USUAL_MS: u64 = 10;
 /// How long a server's world is stopped: a long collection of garbage, or a move of its machine.
 const STANDSTILL: Duration = Duration::from_millis(700);
 
-/// The first origin in one mode after the other.
+/// One mode after the other, each time with another origin: one that fails for long is left alone by a good proxy.
 fn one_by_one(trial: &mut Trial<'_>, modes: &[Mode]) -> Result<super::super::trial::Told, Error> {
     let each = (trial.fault_time() * 2 / modes.len() as u32).max(Duration::from_millis(250));
     trial.under_load(Wishes::default(), |_, rig, _| {
-        for mode in modes {
-            rig.origins[0].order(*mode)?;
+        for (turn, mode) in modes.iter().enumerate() {
+            let origin = &mut rig.origins[turn % ORIGINS];
+            origin.order(*mode)?;
             sleep(each);
+            origin.order(Mode::Serve)?;
         }
-        rig.origins[0].order(Mode::Serve)
+        Ok(())
     })
 }
 
 pub(super) fn cut(trial: &mut Trial<'_>) -> Result<(), Error> {
+    // Bodies first: cut heads alone would show nothing of what this is about.
     let modes: Vec<Mode> = PLACES
         .into_iter()
+        .rev()
         .flat_map(|place| [How::Close, How::Reset].map(|how| Mode::Cut { place, how }))
         // The orderly end of a connection is the end of such a body: nobody can know that there should be more.
         .filter(|mode| *mode != Mode::Cut { place: Place::Close, how: How::Close })
