@@ -159,6 +159,8 @@ pub(crate) struct LocalBackend {
     tunnels: RefCell<Vec<Weak<Deadline>>>,
     /// Whether it is known to speak HTTP/1.0 only. Written after each response head.
     pub old: Cell<bool>,
+    /// New connections to it are looked at twice until then: it has reset one, or none has been seen to last yet.
+    pub wary_until: Cell<Tick>,
     worker: usize,
 }
 
@@ -337,6 +339,7 @@ impl Worker {
                     leaving: Cell::new(view.admin != AdminState::Ready),
                     tunnels: RefCell::default(),
                     old: Cell::default(),
+                    wary_until: Cell::new(Tick::NEVER),
                     worker: self.id,
                 }),
             })

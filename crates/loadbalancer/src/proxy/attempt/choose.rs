@@ -59,8 +59,6 @@ pub(super) struct Ending {
 
 /// What comes next.
 pub(super) struct Next {
-    /// Backends that it passes over.
-    pub over: Tried,
     pub why: RetryCause,
     pub wait: Option<Duration>,
 }
@@ -102,7 +100,7 @@ pub(super) async fn next<'a>(
         return None;
     }
     // Whoever wants a backend free gets no request back on it.
-    let over = passed_over(client, spent.tried, current)?;
+    passed_over(client, spent.tried, current)?;
     let untried = admit::has_another(client, &spent.tried);
     let Repeat { paid, wait } =
         spent.repeats.allow(why, limits(client), is_idempotent(&request.head.method), untried)?;
@@ -124,7 +122,7 @@ pub(super) async fn next<'a>(
             return None;
         }
     }
-    Some(Next { over, why, wait })
+    Some(Next { why, wait })
 }
 
 fn is_time_for(client: &Client, wait: Duration) -> bool {
@@ -133,7 +131,7 @@ fn is_time_for(client: &Client, wait: Duration) -> bool {
 
 /// Which backends a repeat passes over: those that were tried; if there is no other, the last one, since the others had
 /// longer to recover; if there is only that one, none. `None` when nobody takes requests any more.
-fn passed_over(client: &Client, tried: Tried, current: Slot) -> Option<Tried> {
+pub(super) fn passed_over(client: &Client, tried: Tried, current: Slot) -> Option<Tried> {
     [tried, Tried::of(current), Tried::default()].into_iter().find(|over| admit::has_another(client, over))
 }
 

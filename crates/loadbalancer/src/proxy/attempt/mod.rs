@@ -33,7 +33,7 @@ use crate::conn::Client;
 use crate::upstream::{Answer, ExchangeError, RequestBody};
 use crate::worker::LocalBackend;
 pub(super) use choose::Leaving;
-use choose::{Ending, Next, Spent, cause, is_unwanted, next, pause};
+use choose::{Ending, Next, Spent, cause, is_unwanted, next, passed_over, pause};
 pub(super) use connect::or_expired;
 use lb_core::policy::Slot;
 use lb_core::retry::RetryCause;
@@ -122,9 +122,13 @@ pub(super) async fn run(
                 following
             }
         };
-        let Next { over, why, wait } = following;
+        let Next { why, wait } = following;
         Box::pin(pause(client, wait)).await;
-        place = admit::enter_again(client, &over).await;
+        // Only now: whoever was there before the wait may have gone, and others may have come.
+        place = match passed_over(client, spent.tried, current) {
+            Some(over) => admit::enter_again(client, &over).await,
+            None => Err(NoPlace::Nobody),
+        };
         if place.is_ok() {
             backend.shard().retries.add(1);
             client.worker.slot().shard.retries[why as usize].add(1);

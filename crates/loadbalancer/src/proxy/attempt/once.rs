@@ -12,10 +12,11 @@ use lb_core::policy::MAX_ATTEMPTS;
 use super::choose::{Spent, is_repeatable};
 use super::connect::{on_behalf, open};
 use super::{Broken, Cause, Outbound, Record};
+use crate::clock::Tick;
 use crate::conn::{Client, Overdue};
 use crate::deadline::Waiting;
 use crate::upstream::{
-    Answer, Exchange, ExchangeError, Forwarding, Framing, Outgoing, Progress, RequestBody, write_head,
+    Answer, Exchange, ExchangeError, Forwarding, Framing, Outgoing, Progress, RequestBody, UpstreamConn, write_head,
 };
 use crate::worker::LocalBackend;
 
@@ -26,6 +27,11 @@ const MOST_DISCARDED: usize = 64 * 1024;
 /// A close of a kept connection that crossed our request arrives within a round trip. What is closed later was closed with
 /// the request in hand: the backend's failure, and a repeat that costs.
 const RACE: Duration = Duration::from_millis(250);
+
+/// For how long a backend that reset a new connection is not trusted with another one at once, and for how long such a
+/// one is looked at: some round trips within a data centre.
+const WARY: Duration = Duration::from_secs(10);
+const SECOND_LOOK: Duration = Duration::from_millis(2);
 
 /// One attempt at one backend, up to the response head.
 ///
@@ -46,18 +52,9 @@ pub(super) async fn attempt(
     client.try_begins();
     let config = &client.worker.shared.config;
     let repeatable = is_repeatable(client, &request.head.method) && spent.tried.len() + 1 < MAX_ATTEMPTS;
-    let cached = if spent.fresh {
-        None
-    } else {
-        // What cannot be sent twice must not meet a connection that is being closed.
-        backend.idle.take(!(repeatable && body.is_kept()), on_behalf(client), client.worker.clock.now())
-    };
-    let mut connection = match cached {
-        Some(connection) => connection,
-        None => match open(client, backend).await {
-            Ok(connection) => connection,
-            Err(cause) => return Err(Broken { body, cause, written: 0, raced: false }),
-        },
+    let mut connection = match lease(client, backend, spent.fresh, repeatable && body.is_kept()).await {
+        Ok(connection) => connection,
+        Err(cause) => return Err(Broken { body, cause, written: 0, raced: false }),
     };
     // RFC 9110 §10.1.1: an expectation is not passed on to HTTP/1.0, which does not know it, nor without content: some
     // servers would wait for that for ever.
@@ -108,17 +105,55 @@ pub(super) async fn attempt(
         }
     });
     match head.await {
-        Ok(head) => Ok((head, exchange)),
+        Ok(head) => {
+            if backend.wary_until.get() == Tick::NEVER {
+                backend.wary_until.set(Tick::default());
+            }
+            Ok((head, exchange))
+        }
         Err(error) => {
             let written = exchange.outgoing.written;
             let soon = client.worker.clock.now().since(begun) <= RACE;
             let raced = soon && exchange.reused() && matches!(error, ExchangeError::Closed(_));
             if raced {
                 backend.idle.found_closed(exchange.last_open());
+            } else if soon && matches!(error, ExchangeError::Closed(_)) {
+                backend.wary_until.set(client.worker.clock.now().plus(WARY));
             }
             Err(Broken { body: exchange.outgoing.into_body(), cause: Cause::Exchange(error), written, raced })
         }
     }
+}
+
+/// A kept connection, or else, and if only a `fresh` one will do, a new one. What is not `repeatable` must not meet one that
+/// is being closed.
+async fn lease(
+    client: &Client,
+    backend: &LocalBackend,
+    fresh: bool,
+    repeatable: bool,
+) -> Result<Box<UpstreamConn>, Cause> {
+    if !fresh && let Some(kept) = backend.idle.take(!repeatable, on_behalf(client), client.worker.clock.now()) {
+        return Ok(kept);
+    }
+    let connection = open(client, backend).await?;
+    if repeatable || stays(client, backend, &connection).await {
+        return Ok(connection);
+    }
+    let reset = std::io::Error::new(std::io::ErrorKind::ConnectionReset, "reset before anything was sent");
+    Err(Cause::Exchange(ExchangeError::Closed(reset)))
+}
+
+/// Whether a new connection is still there a moment after it was made; asked for what cannot be sent twice. A server that
+/// is overrun, or whose firewall is, takes connections and resets them: where that was seen lately, the moment is long
+/// enough to see it again.
+async fn stays(client: &Client, backend: &LocalBackend, connection: &UpstreamConn) -> bool {
+    if client.worker.clock.now() < backend.wary_until.get() {
+        Box::pin(tokio::time::sleep(SECOND_LOOK)).await;
+    } else {
+        tokio::task::yield_now().await;
+    }
+    connection.is_quiet_for_sure()
 }
 
 /// Lets the exchange get on, and restarts the time of what it waits for.
