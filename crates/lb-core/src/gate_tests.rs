@@ -27,7 +27,8 @@ fn pool(backends: u32) -> PoolView {
             reason: "".into(),
         }
     };
-    PoolView::new("p".into(), Arc::default(), (0..backends).map(view).collect(), 0)
+    let rule = crate::panic::Rule { percent: 0, checks_elsewhere: false };
+    PoolView::new("p".into(), Arc::default(), (0..backends).map(view).collect(), rule)
 }
 
 fn gate(requests: Option<u64>, requests_per_backend: Option<u64>) -> Gate {

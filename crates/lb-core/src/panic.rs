@@ -16,9 +16,32 @@
 //! replies 503 with Retry-After at once instead of after a row of connects that are known to fail (a black hole would
 //! take their whole timeout, each). The next check that connects ends it.
 //!
+//! **Checks of another port** (`health.port`) say nothing about connections of requests: a health endpoint that is gone
+//! everywhere is the very case of verdicts that are wrong. There whoever is down for any reason may serve.
+//!
 //! **Ejection** never leads here: it asks [`is_below`] first and leaves a backend in rather than begin a panic.
 
-use crate::api::ReasonCode;
+use crate::api::{Health, ReasonCode};
+
+/// When a pool panics, and who serves then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Percentage of ready backends below which the pool panics; 0 is never.
+    pub percent: u32,
+    /// Whether checks look at another port than requests go to.
+    pub checks_elsewhere: bool,
+}
+
+impl Rule {
+    /// Whether a backend of this health, for this reason, takes connections as far as is known.
+    pub fn may_serve(&self, health: Health, reason: ReasonCode) -> bool {
+        match health {
+            Health::Up => true,
+            Health::Down => self.checks_elsewhere || may_serve(reason),
+            Health::Unknown => false,
+        }
+    }
+}
 
 /// Whether `ready` of `wanted` backends (those not checked yet are ready here) are fewer than `percent` of them.
 /// 0 percent is never; nobody wanted is nobody missed.
@@ -27,7 +50,7 @@ pub fn is_below(percent: u32, ready: usize, wanted: usize) -> bool {
 }
 
 /// Whether a backend that is down for this reason may still serve: a connection was made, but the check failed.
-pub fn may_serve(reason: ReasonCode) -> bool {
+fn may_serve(reason: ReasonCode) -> bool {
     !matches!(
         reason,
         ReasonCode::ConnectionRefused
@@ -55,5 +78,13 @@ mod tests {
     fn where_nobody_listens_nobody_serves() {
         assert!(!may_serve(ReasonCode::ConnectionRefused) && !may_serve(ReasonCode::ConnectTimeout));
         assert!(may_serve(ReasonCode::ChecksPass) && may_serve(ReasonCode::Ejected));
+    }
+
+    #[test]
+    fn a_refused_check_of_another_port_says_nothing_about_requests() {
+        let rule = |checks_elsewhere| Rule { percent: 30, checks_elsewhere };
+        let serves = |rule: Rule, health| rule.may_serve(health, ReasonCode::ConnectionRefused);
+        assert!(!serves(rule(false), Health::Down) && serves(rule(true), Health::Down));
+        assert!(!serves(rule(true), Health::Unknown) && serves(rule(false), Health::Up));
     }
 }

@@ -6,7 +6,9 @@
 //! A backend is out for one reason at a time. Connects that fail are told to [`health`](crate::health), which takes a
 //! backend down after a few and brings it back by checks; that ends an ejection, since the checks now see what is wrong.
 //! Ejection is for what checks do not see: connections are taken, requests fail. An operator's wish ends it too: who
-//! says drain, maintenance, or ready again has looked.
+//! says drain, maintenance, or ready again has looked. Where checks look at another port they do not see either whether
+//! connections are taken: failed connects are left to ejection then. Else a dead port behind a good check would be taken
+//! down by the one and brought back by the other, over and over, and never for longer.
 //!
 //! # Promises
 //! Outside panic only those are in rotation that the operator wants, that are up, and that are not ejected. At most
@@ -29,8 +31,18 @@ pub struct RotationPolicy {
     pub outlier: OutlierPolicy,
     /// Percentage of ready backends below which the pool panics; 0 is never.
     pub panic_percent: u32,
+    /// Whether checks look at another port than requests go to: then connects of requests that fail are errors in a row
+    /// like others, and a refused check says nothing in a panic.
+    pub checks_elsewhere: bool,
     /// How long a backend that comes in takes to get its whole share; zero is no time.
     pub slow_start: Duration,
+}
+
+impl RotationPolicy {
+    /// When the pool panics, and who serves then.
+    pub fn panic_rule(&self) -> panic::Rule {
+        panic::Rule { percent: self.panic_percent, checks_elsewhere: self.checks_elsewhere }
+    }
 }
 
 /// A backend of the pool, as its owner keeps it.

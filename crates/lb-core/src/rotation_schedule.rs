@@ -131,7 +131,7 @@ impl World {
         let cursor = Arc::<Cursor>::default();
         let mut world = Self {
             rotation: Rotation::new(POLICY, 0),
-            view: PoolView::new("p".into(), Arc::clone(&cursor), Box::default(), 30),
+            view: PoolView::new("p".into(), Arc::clone(&cursor), Box::default(), POLICY.panic_rule()),
             budget: RetryBudget::new(RETRY, 0),
             random,
             now_ms: 0,
@@ -214,7 +214,7 @@ impl World {
         };
         let views = self.rows.iter().map(view).collect();
         let was_in_panic = self.view.in_panic;
-        self.view = PoolView::new("p".into(), Arc::clone(&self.cursor), views, POLICY.panic_percent);
+        self.view = PoolView::new("p".into(), Arc::clone(&self.cursor), views, POLICY.panic_rule());
         self.panics += u64::from(self.view.in_panic && !was_in_panic);
     }
 

@@ -20,6 +20,7 @@ pub(super) const POLICY: RotationPolicy = RotationPolicy {
         max_time: Duration::from_secs(300),
     },
     panic_percent: 30,
+    checks_elsewhere: false,
     slow_start: Duration::from_secs(5),
 };
 
@@ -199,7 +200,7 @@ fn a_healthy_interval_takes_one_off_and_what_came_before_a_return_is_not_held_ag
 #[test]
 fn switched_off_nothing_is_due() {
     let outlier = OutlierPolicy { consecutive: 0, success_rate_hosts: 0, failure_percent: 0, ..POLICY.outlier };
-    let off = RotationPolicy { outlier, panic_percent: 0, slow_start: Duration::ZERO };
+    let off = RotationPolicy { outlier, panic_percent: 0, checks_elsewhere: false, slow_start: Duration::ZERO };
     let mut members = pool(2).1;
     let mut rotation = Rotation::new(off, 0);
     rotation.settle(&mut members, 0);

@@ -38,6 +38,7 @@ pub struct PoolView {
     pub in_panic: bool,
     /// The largest share of a backend in rotation; others' are relative to it.
     most_tenths: u32,
+    rule: panic::Rule,
     /// What may be under way at a time; `None` when nothing is limited. Carried from snapshot to snapshot.
     pub gate: Option<Arc<Gate>>,
 }
@@ -77,29 +78,25 @@ impl BackendView {
     }
 
     /// Whether it is used in a panic: wanted, and a connection could be made to it when that was last tried.
-    fn serves_in_panic(&self) -> bool {
-        let reachable = match self.health {
-            Health::Up => true,
-            Health::Down => panic::may_serve(self.reason_code),
-            Health::Unknown => false,
-        };
+    fn serves_in_panic(&self, rule: panic::Rule) -> bool {
+        let reachable = rule.may_serve(self.health, self.reason_code);
         self.admin == AdminState::Ready && reachable && self.address.is_some()
     }
 }
 
 impl PoolView {
-    /// A pool balanced by round robin over the backends that are in rotation, each by its share; or, below
-    /// `panic_percent` ready ones, over all that may serve.
-    pub fn new(name: Arc<str>, cursor: Arc<Cursor>, backends: Box<[BackendView]>, panic_percent: u32) -> Self {
+    /// A pool balanced by round robin over the backends that are in rotation, each by its share; or, where `rule` says
+    /// panic, over all that may serve.
+    pub fn new(name: Arc<str>, cursor: Arc<Cursor>, backends: Box<[BackendView]>, rule: panic::Rule) -> Self {
         let wanted = backends.iter().filter(|view| view.admin == AdminState::Ready);
         // Whoever has not been checked yet may be ready in a moment.
         let ready = wanted.clone().filter(|view| view.in_rotation() || view.health == Health::Unknown).count();
-        let in_panic =
-            panic::is_below(panic_percent, ready, wanted.count()) && backends.iter().any(BackendView::serves_in_panic);
+        let in_panic = panic::is_below(rule.percent, ready, wanted.count())
+            && backends.iter().any(|view| view.serves_in_panic(rule));
         let in_rotation = backends.iter().filter(|view| view.in_rotation());
         let most_tenths = in_rotation.map(|view| view.tenths).max().unwrap_or_default().max(1);
         let policy = Box::new(RoundRobin::new([]));
-        let mut pool = Self { name, cursor, backends, policy, in_panic, most_tenths, gate: None };
+        let mut pool = Self { name, cursor, backends, policy, in_panic, most_tenths, rule, gate: None };
         let used = || pool.backends.iter().enumerate().filter(|(_, view)| pool.takes_requests(view));
         let share = |view: &BackendView| if in_panic { slow_start::WHOLE } else { view.tenths };
         let weights: Vec<_> = used().map(|(_, view)| (view.backend.spec.weight, share(view))).collect();
@@ -110,7 +107,7 @@ impl PoolView {
 
     /// Whether new requests may go to `view`, which is one of this pool's backends.
     pub fn takes_requests(&self, view: &BackendView) -> bool {
-        view.in_rotation() || (self.in_panic && view.serves_in_panic())
+        view.in_rotation() || (self.in_panic && view.serves_in_panic(self.rule))
     }
 
     /// The part of its weight that `view`, one of this pool's backends, gets now: 0 to 1.
@@ -192,7 +189,7 @@ mod tests {
     }
 
     fn pool(views: Vec<BackendView>) -> PoolView {
-        PoolView::new("p".into(), Arc::default(), views.into(), 30)
+        PoolView::new("p".into(), Arc::default(), views.into(), panic::Rule { percent: 30, checks_elsewhere: false })
     }
 
     #[test]
@@ -254,6 +251,17 @@ mod tests {
         };
         let pool = pool(vec![refused(0), refused(1)]);
         assert_eq!((pool.state(), pool.policy.pick(&pool.cursor, &Tried::default())), (PoolState::Down, None));
+    }
+
+    #[test]
+    fn where_checks_look_at_another_port_all_are_used_though_all_checks_are_refused() {
+        let refused = |id| BackendView {
+            reason_code: ReasonCode::ConnectionRefused,
+            ..view(id, AdminState::Ready, Health::Down)
+        };
+        let rule = panic::Rule { percent: 30, checks_elsewhere: true };
+        let pool = PoolView::new("p".into(), Arc::default(), [refused(0), refused(1)].into(), rule);
+        assert_eq!((pool.state(), picked(&pool, 10)), (PoolState::Panic, vec![5, 5]));
     }
 
     #[test]

@@ -17,6 +17,8 @@ const MOST_WORDS: usize = 300;
 pub struct History {
     results: VecDeque<CheckResult>,
     last_passed_unix_ms: Option<u64>,
+    /// Of the last result that counts for its health: whether it passed, and its words.
+    last: Option<(bool, String)>,
     failures: [u64; ReasonCode::CHECK_FAILURES.len()],
     not_tried: u64,
     took: Duration,
@@ -64,6 +66,17 @@ impl History {
         self.push(CheckResult { unix_ms, source: CheckSource::Traffic, passed: false, class, took_ms: None, words });
     }
 
+    /// Takes in a failure of live traffic that does not count as a failed check does. Of several in a row only the last
+    /// is kept: a request may fail at any rate, and must not drive the checks out.
+    pub fn live_failure_beside(&mut self, unix_ms: u64, failure: &Failure) {
+        if self.results.back().is_some_and(|last| last.source == CheckSource::Traffic) {
+            self.results.pop_back();
+        }
+        let last = self.last.take();
+        self.live_failure(unix_ms, failure);
+        self.last = last;
+    }
+
     fn push(&mut self, mut result: CheckResult) {
         if result.words.len() > MOST_WORDS {
             let end = (0..=MOST_WORDS).rev().find(|end| result.words.is_char_boundary(*end)).unwrap_or_default();
@@ -73,6 +86,7 @@ impl History {
         if result.passed {
             self.last_passed_unix_ms = Some(result.unix_ms);
         }
+        self.last = Some((result.passed, result.words.clone()));
         if self.results.len() == RESULTS_KEPT {
             self.results.pop_front();
         }
@@ -127,7 +141,7 @@ impl History {
 
     fn put_health(&self, words: &mut String, now_ms: u64, known: &Explained<'_>, lasts: &str) {
         let Explained { reason, streak, needed, .. } = known;
-        let last = self.results.back();
+        let last = self.last.as_ref();
         // What an operator did starts `since` anew; what the checks say is older.
         let lasts = match known.admin {
             AdminState::Ready => format!(" for {lasts}"),
@@ -135,14 +149,14 @@ impl History {
         };
         let _ = match (known.health, last) {
             (Health::Unknown, _) | (_, None) => write!(words, "not checked yet: the first result decides at once"),
-            (Health::Up, Some(last)) if last.passed => write!(words, "up{lasts}: {last}", last = passes(*streak)),
-            (Health::Up, Some(last)) => {
-                write!(words, "up{lasts}, but {streak} of {needed} failures in a row that take it down: {}", last.words)
+            (Health::Up, Some((true, _))) => write!(words, "up{lasts}: {last}", last = passes(*streak)),
+            (Health::Up, Some((false, said))) => {
+                write!(words, "up{lasts}, but {streak} of {needed} failures in a row that take it down: {said}")
             }
-            (Health::Down, Some(last)) if last.passed => {
+            (Health::Down, Some((true, _))) => {
                 write!(words, "down{lasts}: {reason}; {streak} of {needed} passes in a row that bring it back")
             }
-            (Health::Down, Some(_)) => {
+            (Health::Down, Some((false, _))) => {
                 let _ = write!(words, "down{lasts}: {reason} ({streak} failed in a row); ");
                 let _ = match self.last_passed_unix_ms {
                     Some(passed) => write!(words, "the last pass was {} ago; ", span(now_ms.saturating_sub(passed))),
@@ -238,6 +252,23 @@ mod tests {
         assert!(words.contains("in maintenance for 12 s: it is not checked"), "{words}");
         let words = explained(&history, Explained { admin: AdminState::Drain, ..up });
         assert!(words.starts_with("draining; up, but 7 of 3"), "{words}");
+    }
+
+    #[test]
+    fn failures_of_traffic_that_do_not_count_are_shown_once_and_change_no_explanation() {
+        let mut history = History::default();
+        let up = Explained { health: Health::Up, streak: 7, needed: 3, ..KNOWN };
+        for at in 0..40 {
+            history.checked(at, Duration::ZERO, &passed());
+        }
+        let before = explained(&history, up);
+        let refused = Failure { code: ReasonCode::ConnectionRefused, words: "connection refused".to_owned() };
+        for at in 100..200 {
+            history.live_failure_beside(at, &refused);
+        }
+        assert_eq!(explained(&history, up), before);
+        let live: Vec<_> = history.results().filter(|row| row.source == CheckSource::Traffic).collect();
+        assert_eq!((live.len(), live[0].unix_ms, history.results().count()), (1, 199, RESULTS_KEPT));
     }
 
     #[test]

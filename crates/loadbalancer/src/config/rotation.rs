@@ -29,6 +29,8 @@ impl Judge<'_> {
         let mut policy = RotationPolicy {
             outlier,
             panic_percent: self.count("panic.threshold") as u32,
+            // Seen only with pool and checks beside it.
+            checks_elsewhere: false,
             slow_start: self.duration("slow_start.window"),
         };
         // Whoever sets one of the two alone does not mean the other's default to contradict it.
@@ -95,6 +97,13 @@ mod tests {
         assert_eq!((policy.outlier.success_rate_hosts, policy.outlier.failure_percent), (5, 85));
         assert_eq!((policy.outlier.max_ejected_percent, policy.panic_percent), (50, 30));
         assert_eq!((policy.outlier.base_time, policy.slow_start), (Duration::from_secs(10), Duration::from_secs(5)));
+    }
+
+    #[test]
+    fn checks_look_elsewhere_when_their_port_is_not_that_of_requests() {
+        let elsewhere = |args: &[&str]| parse_with(args, &[]).unwrap().rotation.checks_elsewhere;
+        assert!(!elsewhere(&[]) && elsewhere(&["--check-port", "9000"]));
+        assert!(!elsewhere(&["--backend", "a:9000", "--check-port", "9000"]));
     }
 
     #[test]

@@ -94,6 +94,8 @@ pub(super) fn validate(raw: &Raw, problems: Vec<Problem>) -> (Option<Config>, Ve
             },
         },
     };
+    let checks_elsewhere = |backend: &BackendSpec| config.checks.port.is_some_and(|port| port != backend.address.port);
+    config.rotation.checks_elsewhere = config.pool.backends.iter().any(checks_elsewhere);
     judge.intervals(&mut config.health);
     judge.together(&config);
     judge.attempts_together(&config);

@@ -18,7 +18,8 @@ use tokio::time::Instant;
 use super::NotFound;
 use super::checker::{Checker, Order, Report};
 use super::drain::Leaving;
-use crate::worker::{LiveFailure, Shared};
+use crate::config::Config;
+use crate::worker::LiveFailure;
 
 /// Index of a pool, and of a backend in it.
 pub(super) type Place = (usize, usize);
@@ -135,8 +136,7 @@ impl Entry {
 
 impl Board {
     /// All backends of the configuration, unknown, with their checkers running.
-    pub(super) fn new(shared: &Shared, reports: &mpsc::Sender<Report>, now_ms: u64) -> Self {
-        let config = &shared.config;
+    pub(super) fn new(config: &Config, reports: &mpsc::Sender<Report>, now_ms: u64) -> Self {
         let now = Instant::now();
         let turns = Arc::new(Semaphore::new(config.checks.concurrency));
         let entries = config.pool.backends.iter().enumerate().map(|(id, spec)| Entry {
@@ -202,8 +202,8 @@ impl Board {
         self.generation += 1;
         let pools = self.pools.iter().map(|pool| {
             let views = pool.entries.iter().map(Entry::view).collect();
-            let panic_percent = pool.rotation.policy().panic_percent;
-            PoolView::new(Arc::clone(&pool.name), Arc::clone(&pool.cursor), views, panic_percent)
+            let rule = pool.rotation.policy().panic_rule();
+            PoolView::new(Arc::clone(&pool.name), Arc::clone(&pool.cursor), views, rule)
                 .with_gate(pool.gate.clone())
         });
         Some(Snapshot { generation: self.generation, pools: pools.collect() })
@@ -284,12 +284,18 @@ impl Board {
     }
 
     /// Takes in a failed connect of live traffic: it counts as much as a failed check, at once, and brings the next
-    /// check forward.
+    /// check forward; unless checks look at another port.
     pub(super) fn take_live_failure(&mut self, policy: &HealthPolicy, live: LiveFailure, now_ms: u64) {
         let Some(place) = self.find(live.backend) else { return };
         let entry = &self.pools[place.0].entries[place.1];
         // A request picked it before it was taken out: nothing new.
         if entry.health.health() != Health::Up || entry.admin == AdminState::Maintenance {
+            return;
+        }
+        let rotation = self.pools[place.0].rotation.policy();
+        // Checks of another port would bring it back at once: ejection, which lasts longer each time, has counted it.
+        if rotation.checks_elsewhere && rotation.outlier.consecutive > 0 {
+            self.pools[place.0].entries[place.1].history.live_failure_beside(now_ms, &live.failure);
             return;
         }
         self.pools[place.0].entries[place.1].history.live_failure(now_ms, &live.failure);
@@ -393,3 +399,7 @@ impl Entry {
         self.checker.order(Order::CheckAt(at, self.epoch));
     }
 }
+
+#[cfg(test)]
+#[path = "board_tests.rs"]
+mod tests;

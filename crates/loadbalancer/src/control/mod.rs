@@ -135,7 +135,7 @@ async fn run(
     proxy_address: String,
 ) {
     let (reports_tx, mut reports) = mpsc::channel::<Report>(64);
-    let mut board = Board::new(&shared, &reports_tx, unix_ms());
+    let mut board = Board::new(&shared.config, &reports_tx, unix_ms());
     let mut figures = Figures::new(&shared, proxy_address, unix_ms());
     let (deltas, _) = broadcast::channel(DELTAS_KEPT);
     board.event(unix_ms(), EventKind::Lifecycle, None, "started".to_owned());
