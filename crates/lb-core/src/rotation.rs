@@ -20,7 +20,7 @@
 
 use std::time::Duration;
 
-use crate::api::{AdminState, Health};
+use crate::api::{AdminState, Health, ReasonCode};
 use crate::outlier::{Cause, Ejections, OutlierPolicy, Tally, most_ejected, outliers};
 use crate::{panic, slow_start};
 
@@ -51,6 +51,8 @@ pub trait Member {
     fn admin(&self) -> AdminState;
     /// What checks say.
     fn health(&self) -> Health;
+    /// Why.
+    fn health_code(&self) -> ReasonCode;
     /// What is kept here about it.
     fn standing(&self) -> &Standing;
     /// As [`Self::standing`].
@@ -71,6 +73,8 @@ pub struct Standing {
     in_since_ms: Option<u64>,
     /// Tenths of its share; see [`slow_start`]. 0 is one that was never in.
     tenths: u32,
+    /// Whether it takes requests for a panic, as of the last [`Rotation::settle`].
+    in_panic: bool,
     /// Percentage of its share as it works out beside the others.
     percent: u32,
     /// Its tally when the last interval ended.
@@ -206,6 +210,7 @@ impl Rotation {
         }
         self.keep_enough(members, &mut news);
         self.note_comings_and_goings(members, now_ms, &mut news);
+        self.note_panic(members);
         self.step(members, now_ms);
         self.changed |= !news.is_empty();
         news
@@ -237,9 +242,29 @@ impl Rotation {
             self.changed = true;
             standing.in_since_ms = is_in.then_some(now_ms);
             if is_in {
-                let slowly = self.started && !self.policy.slow_start.is_zero();
+                // Slow starts are for the comfort of the one that returns. One that the pool takes back early is
+                // needed whole, and one that served in a panic had its whole share a moment ago.
+                let needed = news.contains(&News { at, what: Happening::Returned(Return::Needed) });
+                let slowly = self.started && !self.policy.slow_start.is_zero() && !needed && !standing.in_panic;
                 standing.tenths = if slowly { 1 } else { slow_start::WHOLE };
                 news.push(News { at, what: Happening::CameIn });
+            }
+        }
+    }
+
+    /// Who serves for a panic, and that nobody is spared in one.
+    fn note_panic<M: Member>(&self, members: &mut [M]) {
+        let (count, rule) = (census(members), self.policy.panic_rule());
+        let below = panic::is_below(rule.percent, count.ready + count.unknown, count.wanted);
+        let serves = |member: &M| {
+            below && member.admin() == AdminState::Ready && rule.may_serve(member.health(), member.health_code())
+        };
+        for member in members.iter_mut() {
+            let (serves, is_in) = (serves(member), member.is_in());
+            let standing = member.standing_mut();
+            standing.in_panic = serves;
+            if serves && is_in {
+                standing.tenths = slow_start::WHOLE;
             }
         }
     }

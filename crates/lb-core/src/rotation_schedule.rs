@@ -85,6 +85,10 @@ impl Member for Row {
         self.health.health()
     }
 
+    fn health_code(&self) -> ReasonCode {
+        self.cause
+    }
+
     fn standing(&self) -> &Standing {
         &self.standing
     }
@@ -107,6 +111,9 @@ struct World {
     /// Ejections seen by time and number, to hold them to their formula.
     ejections: u64,
     panics: u64,
+    /// Rows that served in a panic as it ended, and whether one of them lost its share with that.
+    kept: u64,
+    lost: Option<usize>,
 }
 
 impl World {
@@ -141,6 +148,8 @@ impl World {
             retries: 0,
             ejections: 0,
             panics: 0,
+            kept: 0,
+            lost: None,
         };
         world.checks();
         world.rotation.started();
@@ -214,6 +223,13 @@ impl World {
         };
         let views = self.rows.iter().map(view).collect();
         let was_in_panic = self.view.in_panic;
+        for (at, row) in self.rows.iter().enumerate().filter(|(_, row)| was_in_panic && row.is_in()) {
+            let served = self.view.takes_requests(&self.view.backends[at]);
+            self.kept += u64::from(served);
+            if served && row.standing.tenths() < slow_start::WHOLE {
+                self.lost = Some(at);
+            }
+        }
         self.view = PoolView::new("p".into(), Arc::clone(&self.cursor), views, POLICY.panic_rule());
         self.panics += u64::from(self.view.in_panic && !was_in_panic);
     }
@@ -298,6 +314,9 @@ impl World {
         let up = self.rows.iter().any(|row| row.admin == AdminState::Ready && row.health.health() == Health::Up);
         if up && (count.ready == 0 || self.pick(&Tried::default())?.is_none()) {
             return Err("somebody is up and nobody is in rotation".to_owned());
+        }
+        if let Some(at) = self.lost {
+            return Err(format!("b{at} served its whole share in a panic and has less after it"));
         }
         let percents: Vec<u32> = self.rows.iter().filter(|row| row.is_in()).map(|row| row.standing.percent()).collect();
         let tenths = self.rows.iter().filter(|row| row.is_in()).map(|row| row.standing.tenths());
@@ -390,7 +409,7 @@ fn schedules_meet_what_they_are_about() {
         ejections > 100 && panics > 10 && retries > 100,
         "{ejections} ejections, {panics} panics, {retries} retries"
     );
-    assert!(sum(|w| w.rotation.withheld()) > 10);
+    assert!(sum(|w| w.rotation.withheld()) > 10 && sum(|w| w.kept) > 10);
 }
 
 proptest! {

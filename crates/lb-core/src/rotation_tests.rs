@@ -28,6 +28,7 @@ pub(super) const POLICY: RotationPolicy = RotationPolicy {
 struct Server {
     admin: AdminState,
     health: Health,
+    code: ReasonCode,
     standing: Standing,
 }
 
@@ -40,6 +41,10 @@ impl Member for Server {
         self.health
     }
 
+    fn health_code(&self) -> ReasonCode {
+        self.code
+    }
+
     fn standing(&self) -> &Standing {
         &self.standing
     }
@@ -49,10 +54,14 @@ impl Member for Server {
     }
 }
 
+/// Wanted, and of this health; its check takes connections.
+fn server(health: Health) -> Server {
+    Server { admin: AdminState::Ready, health, code: ReasonCode::WrongStatus, standing: Standing::default() }
+}
+
 /// A pool whose servers are all up, past its start.
 fn pool(servers: usize) -> (Rotation, Vec<Server>) {
-    let server = Server { admin: AdminState::Ready, health: Health::Up, standing: Standing::default() };
-    let (mut rotation, mut members) = (Rotation::new(POLICY, 0), vec![server; servers]);
+    let (mut rotation, mut members) = (Rotation::new(POLICY, 0), vec![server(Health::Up); servers]);
     rotation.settle(&mut members, 0);
     rotation.started();
     (rotation, members)
@@ -111,8 +120,7 @@ fn an_ejected_backend_returns_when_its_time_is_up_and_starts_slowly() {
 
 #[test]
 fn the_start_of_the_process_is_at_full_weight() {
-    let server = Server { admin: AdminState::Ready, health: Health::Unknown, standing: Standing::default() };
-    let (mut rotation, mut members) = (Rotation::new(POLICY, 0), vec![server; 3]);
+    let (mut rotation, mut members) = (Rotation::new(POLICY, 0), vec![server(Health::Unknown); 3]);
     for at in 0..3 {
         members[at].health = Health::Up;
         rotation.settle(&mut members, at as u64 * 900);
@@ -125,7 +133,7 @@ fn the_start_of_the_process_is_at_full_weight() {
 fn who_returns_together_has_equal_shares_and_who_returns_alone_has_all() {
     let (mut rotation, mut members) = pool(3);
     for member in &mut members {
-        member.health = Health::Down;
+        (member.health, member.code) = (Health::Down, ReasonCode::ConnectionRefused);
     }
     rotation.settle(&mut members, 1000);
     members[0].health = Health::Up;
@@ -157,6 +165,28 @@ fn the_ejected_come_back_early_when_the_others_go() {
     members[3].admin = AdminState::Drain;
     rotation.settle(&mut members, 100);
     assert_eq!(ejected(&members), [1]);
+    assert_eq!(percents(&members), [100, 0, 100, 0], "who is needed is needed whole");
+}
+
+#[test]
+fn who_served_in_a_panic_keeps_its_whole_share_when_that_is_over() {
+    let (mut rotation, mut members) = pool(4);
+    members[0].code = ReasonCode::ConnectionRefused;
+    members.iter_mut().for_each(|member| member.health = Health::Down);
+    rotation.settle(&mut members, 1000);
+    // The panic goes on with one that is ready; nobody is spared.
+    members[3].health = Health::Up;
+    rotation.settle(&mut members, 2000);
+    assert_eq!(members[3].standing.tenths(), slow_start::WHOLE);
+    // It is over. The first took no connections until now.
+    members[0].health = Health::Up;
+    members[1].health = Health::Up;
+    rotation.settle(&mut members, 3000);
+    assert_eq!(percents(&members), [10, 100, 0, 100]);
+    // And later returns are slow again.
+    members[2].health = Health::Up;
+    rotation.settle(&mut members, 9000);
+    assert_eq!(percents(&members), [100, 100, 10, 100]);
 }
 
 #[test]

@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
-use lb_core::api::{AdminState, Ejection, EjectionTotals, EventKind, Health};
+use lb_core::api::{AdminState, Ejection, EjectionTotals, EventKind, Health, ReasonCode};
 use lb_core::backend::BackendId;
 use lb_core::outlier::{Cause, Tally};
 use lb_core::rotation::{Happening, Member, News, Return, Standing};
+use lb_core::slow_start::WHOLE;
 use lb_core::snapshot::Snapshot;
 use tokio::time::Instant;
 
@@ -22,6 +23,10 @@ impl Member for Entry {
 
     fn health(&self) -> Health {
         self.health.health()
+    }
+
+    fn health_code(&self) -> ReasonCode {
+        self.health_code
     }
 
     fn standing(&self) -> &Standing {
@@ -133,7 +138,8 @@ impl Board {
             // The event of what overtook it says all.
             Happening::Returned(Return::Overtaken) => return,
             Happening::Returned(Return::Needed) => "back from ejection early: too few others are left".to_owned(),
-            Happening::Returned(Return::TimeUp) if slow_start.is_zero() => {
+            // Off, or it served its whole share in a panic until now.
+            Happening::Returned(Return::TimeUp) if row.standing.tenths() >= WHOLE => {
                 "back from ejection: its time is up".to_owned()
             }
             Happening::Returned(Return::TimeUp) => {
