@@ -251,7 +251,7 @@ pub(crate) static OPTIONS: &[Opt] = &[
     option!("What is checked", "health.body", None, None, Kind::Text, "",
         "With http: a text that must appear in the first 64 KiB of the body; the body must end within 1 MiB", "most health pages say it by their status"),
     option!("What is checked", "health.port", Some("check-port"), Some("LB_CHECK_PORT"), Kind::Port, "0",
-        "The port that is checked; 0 is the one that requests go to", "what serves requests is what should be looked at"),
+        "The port that is checked; 0 is the one that requests go to. Another gets no PROXY header, and its checks do not answer for that of requests", "what serves requests is what should be looked at"),
     option!("What is checked", "health.reuse", None, None, Kind::Switch, "false",
         "With http: whether a connection is kept for the next check", "a new one also shows that the server still takes any"),
     option!("What is checked", "health.down_interval", None, None, Kind::Duration(Duration::from_millis(10), HOUR), "5s",

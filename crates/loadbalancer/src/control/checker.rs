@@ -59,13 +59,8 @@ impl Checker {
         reports: mpsc::Sender<Report>,
     ) -> Self {
         let (orders, receiver) = watch::channel(Order::CheckAt(first, 0));
-        let mut greeting = BytesMut::new();
-        if let Some(version) = config.upstream.proxy_protocol {
-            // A backend that waits for a PROXY header would complain of a connection without one.
-            proxy_protocol::write(version, None, &mut greeting);
-        }
-        let checks = &config.checks;
-        let probe = Probe::new(&address, &checks.kind, checks.port, greeting.to_vec(), checks.reuse);
+        let (checks, greeting) = (&config.checks, greeting(config, &address));
+        let probe = Probe::new(&address, &checks.kind, checks.port, greeting, checks.reuse);
         let names = Names::new(address, config.upstream.refresh);
         let check = Check { names, probe, limit: config.health.timeout, turns };
         let task = tokio::spawn(run(backend, check, receiver, reports)).abort_handle();
@@ -81,6 +76,19 @@ impl Drop for Checker {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+/// What a check's connection begins with. A port for requests that waits for a PROXY header would complain of a connection
+/// without one; a port of its own for checks is a plain one, as a kubelet's or a metrics server's, and would take the
+/// header for a broken request.
+fn greeting(config: &Config, address: &HostPort) -> Vec<u8> {
+    let mut greeting = BytesMut::new();
+    if let Some(version) = config.upstream.proxy_protocol
+        && config.checks.port.is_none_or(|port| port == address.port)
+    {
+        proxy_protocol::write(version, None, &mut greeting);
+    }
+    greeting.to_vec()
 }
 
 /// How one backend is checked.
@@ -223,4 +231,25 @@ async fn look_up(name: HostPort) -> std::io::Result<Vec<SocketAddr>> {
     addresses.sort_unstable();
     addresses.dedup();
     Ok(addresses)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Command, parse};
+
+    #[test]
+    fn only_the_port_of_requests_is_greeted() {
+        let greets = |args: &[&str]| {
+            let args = [&["loadbalancer"], args].concat();
+            let Ok(Command::Run(config)) = parse(args.into_iter().map(Into::into), |_| None).unwrap() else {
+                panic!("not to be run")
+            };
+            !greeting(&config, &config.pool.backends[0].address).is_empty()
+        };
+        let proxied = ["--backend", "127.0.0.1:8081", "--upstream-proxy-protocol", "v2"];
+        assert!(!greets(&[]) && greets(&proxied));
+        assert!(!greets(&[&proxied[..], &["--check-port", "9000"]].concat()));
+        assert!(greets(&[&proxied[..], &["--check-port", "8081"]].concat()));
+    }
 }
