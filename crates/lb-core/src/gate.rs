@@ -14,7 +14,7 @@ use crossbeam_utils::CachePadded;
 use crate::backend::Backend;
 use crate::policy::{Slot, Tried};
 use crate::queue::Queue;
-use crate::snapshot::PoolView;
+use crate::snapshot::{BackendView, PoolView};
 
 /// What may be under way at most. At least one of the two is there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,7 +76,7 @@ impl Gate {
         let mut candidates = false;
         let slot = pool.policy.pick_where(&pool.cursor, tried, &mut |slot| {
             candidates = true;
-            self.enter(&pool.backends[usize::from(slot)].backend)
+            self.enter(pool, &pool.backends[usize::from(slot)])
         });
         match slot {
             Some(slot) => {
@@ -88,11 +88,13 @@ impl Gate {
         }
     }
 
-    fn enter(&self, backend: &Backend) -> bool {
+    /// A backend that starts slowly has only its share of the limit too: under the load that fills a limit it is the
+    /// limit that shares requests out, and not the policy.
+    fn enter(&self, pool: &PoolView, view: &BackendView) -> bool {
         match self.limits.requests_per_backend {
-            Some(most) => backend.enter_below(most),
+            Some(most) => view.backend.enter_below(pool.part_of(view, most)),
             None => {
-                backend.enter();
+                view.backend.enter();
                 true
             }
         }

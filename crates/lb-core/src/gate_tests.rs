@@ -13,13 +13,18 @@ use crate::queue::{Joined, Look};
 use crate::snapshot::BackendView;
 
 fn pool(backends: u32) -> PoolView {
-    let view = |id: u32| {
+    pool_of(&vec![crate::slow_start::WHOLE; backends as usize])
+}
+
+/// Of backends with these shares.
+fn pool_of(tenths: &[u32]) -> PoolView {
+    let view = |(id, tenths): (usize, &u32)| {
         let address = HostPort { host: "127.0.0.1".to_owned(), port: 8081 };
         BackendView {
             cut: false,
             ejected: false,
-            tenths: crate::slow_start::WHOLE,
-            backend: Backend::new(BackendId(id), BackendSpec { name: format!("b{id}"), address, weight: 1 }, 1),
+            tenths: *tenths,
+            backend: Backend::new(BackendId(id as u32), BackendSpec { name: format!("b{id}"), address, weight: 1 }, 1),
             address: Some(SocketAddr::from(([127, 0, 0, 1], 8081))),
             admin: AdminState::Ready,
             health: Health::Up,
@@ -28,7 +33,7 @@ fn pool(backends: u32) -> PoolView {
         }
     };
     let rule = crate::panic::Rule { percent: 0, checks_elsewhere: false };
-    PoolView::new("p".into(), Arc::default(), (0..backends).map(view).collect(), rule)
+    PoolView::new("p".into(), Arc::default(), tenths.iter().enumerate().map(view).collect(), rule)
 }
 
 fn gate(requests: Option<u64>, requests_per_backend: Option<u64>) -> Gate {
@@ -53,6 +58,18 @@ fn full_backends_are_passed_over_and_the_others_share_their_turns() {
         gate.leave(&pool.backends[usize::from(slot)].backend);
     }
     assert_eq!(counts, [1000, 0, 1000, 1000], "its neighbour has no double share");
+}
+
+#[test]
+fn one_that_starts_slowly_has_its_share_of_the_limit_and_at_least_one() {
+    let fill = |most, tenths: &[u32]| {
+        let (gate, pool) = (gate(None, Some(most)), pool_of(tenths));
+        while gate.take(&pool, &Tried::default()) != Taken::Full {}
+        in_flight(&pool)
+    };
+    assert_eq!(fill(100, &[10, 1, 5]), [100, 10, 50]);
+    assert_eq!(fill(5, &[10, 1, 5]), [5, 1, 3]);
+    assert_eq!(fill(100, &[2, 2, 1]), [100, 100, 50], "shares are relative");
 }
 
 #[test]

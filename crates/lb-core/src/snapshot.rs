@@ -119,6 +119,14 @@ impl PoolView {
         }
     }
 
+    /// Of `most`, which each backend may have, what `view`, one that takes requests, may have now: at least 1.
+    pub fn part_of(&self, view: &BackendView, most: u64) -> u64 {
+        if self.in_panic || view.tenths >= self.most_tenths {
+            return most;
+        }
+        most.saturating_mul(u64::from(view.tenths)).div_ceil(u64::from(self.most_tenths)).max(1)
+    }
+
     /// The same, with a limit to what may be under way.
     pub fn with_gate(self, gate: Option<Arc<Gate>>) -> Self {
         Self { gate, ..self }
