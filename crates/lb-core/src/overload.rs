@@ -25,6 +25,11 @@ pub const SHED_FROM: u64 = 95;
 const SHRINK_UNTIL: u64 = 85;
 const SHED_UNTIL: u64 = 90;
 
+/// What we must have of a shared limit, in hundredths, to refuse work for it, and to go on refusing. Twice the 5 % that
+/// lie between shedding and the end: with less, even giving back half of it would not matter.
+pub const OWN_FROM: u64 = 10;
+const OWN_UNTIL: u64 = 8;
+
 impl Level {
     /// All of them; a metric's labels.
     pub const ALL: [Self; 3] = [Self::Calm, Self::Shrink, Self::Shed];
@@ -51,6 +56,17 @@ impl Level {
             (true, _) => Self::Shed,
             (false, true) => Self::Shrink,
             (false, false) => Self::Calm,
+        }
+    }
+
+    /// The same where `limit` is shared with others and `own` is what we have of it: who has hardly anything cannot
+    /// relieve anybody by refusing work, and only gives back what it keeps.
+    #[must_use]
+    pub fn among_others(self, before: Self, own: u64, limit: u64) -> Self {
+        let hundredths = if before == Self::Shed { OWN_UNTIL } else { OWN_FROM };
+        match self {
+            Self::Shed if u128::from(own) * 100 < u128::from(limit) * u128::from(hundredths) => Self::Shrink,
+            level => level,
         }
     }
 }
@@ -124,6 +140,15 @@ mod tests {
         assert_eq!([at(95), at(94), at(90)], [Level::Shed; 3]);
         assert_eq!([at(89), at(85), at(84), at(89)], [Level::Shrink, Level::Shrink, Level::Calm, Level::Calm]);
         assert_eq!([at(100), at(10)], [Level::Shed, Level::Calm]);
+    }
+
+    #[test]
+    fn who_has_little_of_a_shared_limit_never_sheds_for_it_and_does_not_flutter() {
+        use Level::{Calm, Shed, Shrink};
+        let level = |before: Level, own| before.next(99, 100).among_others(before, own, 100);
+        assert_eq!([level(Calm, 9), level(Calm, 10), level(Shrink, 9)], [Shrink, Shed, Shrink]);
+        assert_eq!([level(Shed, 9), level(Shed, 8), level(Shed, 7)], [Shed, Shed, Shrink]);
+        assert_eq!([Calm.among_others(Shed, 0, 100), Shrink.among_others(Shed, 0, 100)], [Calm, Shrink]);
     }
 
     #[test]

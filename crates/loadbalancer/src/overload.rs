@@ -2,18 +2,22 @@
 //!
 //! The limit is the operator's word, else the least of what the control group (version 2 or 1, and those above it) and
 //! the machine have. What is measured against it is what would be counted against it: resident memory, or in a control
-//! group what the group uses without the file cache that the kernel would drop first.
+//! group what the group uses without the file cache that the kernel would drop first. What others use of a group above
+//! our own closes what we keep for later, but refuses nothing: that would end our service and relieve nobody.
 //!
 //! [`Overload`] is written by the control task, four times a second, and read by every request: one relaxed load of a
 //! line that hardly ever changes. What follows is done where the things are: `proxy` refuses requests, `listen` turns
 //! connections away, each worker's sweep closes what is idle and offers the memory back.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
-use lb_core::overload::{Level, SHED_FROM, SHRINK_FROM};
+use lb_core::health::is_our_own;
+use lb_core::overload::{Level, OWN_FROM, SHED_FROM, SHRINK_FROM};
 
 /// What the control task found last.
 #[derive(Debug, Default)]
@@ -54,14 +58,12 @@ impl Overload {
         (self.used.load(Ordering::Relaxed), self.limit.load(Ordering::Relaxed))
     }
 
-    /// The control task's word.
-    pub(crate) fn set(&self, level: Level, used: u64, limit: u64) {
+    /// The control task's word. `room` is the bytes that new connections may take; `None` is no limit.
+    pub(crate) fn set(&self, level: Level, used: u64, limit: u64, room: Option<u64>) {
         self.used.store(used, Ordering::Relaxed);
         self.limit.store(limit, Ordering::Relaxed);
         self.level.store(level as u8, Ordering::Relaxed);
-        let below = (limit / 100 * SHED_FROM).saturating_sub(used) / CONNECTION_BYTES;
-        // Without a limit there is always room.
-        self.room.store(if limit == 0 { i64::MAX } else { below as i64 }, Ordering::Relaxed);
+        self.room.store(room.map_or(i64::MAX, |bytes| (bytes / CONNECTION_BYTES) as i64), Ordering::Relaxed);
     }
 }
 
@@ -69,19 +71,40 @@ impl Overload {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
     Operator,
-    /// Its directory, and whether it is one of version 2.
-    Group(PathBuf, bool),
+    Group(Group),
     Machine,
     /// None is known: nothing is ever too much.
     Unknown,
 }
 
-/// A limit of memory, and what is measured against it.
+/// A control group.
 #[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Group {
+    pub directory: PathBuf,
+    /// Whether it is one of version 2.
+    pub v2: bool,
+    /// Whether it is above the one that the process is in: others' memory counts in it too.
+    pub above: bool,
+}
+
+/// A limit of memory, and what is measured against it. Its files stay open: one look costs two or three reads, and
+/// succeeds when no descriptor is left.
+#[derive(Debug)]
 pub(crate) struct Memory {
     pub limit: u64,
     pub source: Source,
-    root: PathBuf,
+    resident: Option<File>,
+    usage: Option<File>,
+    stat: Option<File>,
+}
+
+/// What one look found, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reading {
+    /// Of the limit.
+    pub used: u64,
+    /// By this process alone.
+    pub own: u64,
 }
 
 /// Version 1 says "none" by a number near 2^63.
@@ -91,66 +114,129 @@ const NO_LIMIT: u64 = 1 << 60;
 const V2: [&str; 2] = ["sys/fs/cgroup", "sys/fs/cgroup/unified"];
 const V1: &str = "sys/fs/cgroup/memory";
 
+/// Resident memory; see [`resident`].
+const STATM: &str = "proc/self/statm";
+
 impl Memory {
     /// The least limit there is; `asked` is the operator's. `root` is `/` but in tests.
-    pub(crate) fn find(asked: Option<u64>, root: &Path) -> Self {
-        let found = |limit, source| Self { limit, source, root: root.to_owned() };
+    ///
+    /// # Errors
+    /// It cannot be known now, for want of means of our own. What is not there or not ours to read is no error.
+    pub(crate) fn find(asked: Option<u64>, root: &Path) -> io::Result<Self> {
         if let Some(asked) = asked {
-            return found(asked, Source::Operator);
+            return Ok(Self::open(asked, Source::Operator, root));
         }
-        let groups = fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
-        let machine = meminfo(&fs::read_to_string(root.join("proc/meminfo")).unwrap_or_default());
-        let mut least = machine.map_or_else(|| found(0, Source::Unknown), |bytes| found(bytes, Source::Machine));
-        for (directory, v2) in directories(&groups, root) {
-            let file = if v2 { "memory.max" } else { "memory.limit_in_bytes" };
-            if let Some(limit) = number(&directory.join(file)).filter(|limit| (1..NO_LIMIT).contains(limit))
-                && (least.limit == 0 || limit < least.limit)
+        let groups = text(&root.join("proc/self/cgroup"))?.unwrap_or_default();
+        let machine = text(&root.join("proc/meminfo"))?.as_deref().and_then(meminfo);
+        let mut least = machine.map_or((0, Source::Unknown), |bytes| (bytes, Source::Machine));
+        for group in groups_of(&groups, root) {
+            let file = if group.v2 { "memory.max" } else { "memory.limit_in_bytes" };
+            let limit = text(&group.directory.join(file))?.and_then(|limit| limit.trim().parse().ok());
+            if let Some(limit) = limit.filter(|limit| (1..NO_LIMIT).contains(limit))
+                && (least.0 == 0 || limit < least.0)
             {
-                least = found(limit, Source::Group(directory, v2));
+                least = (limit, Source::Group(group));
             }
         }
-        least
+        Ok(Self::open(least.0, least.1, root))
     }
 
-    /// Bytes used of it now. Two or three small files: not for a request's path.
-    pub(crate) fn used(&self) -> u64 {
-        let resident = resident(&self.root);
-        let Source::Group(directory, v2) = &self.source else { return resident };
-        let (usage, cache) = match v2 {
-            true => ("memory.current", "inactive_file "),
-            false => ("memory.usage_in_bytes", "total_inactive_file "),
+    /// Nothing is known.
+    pub(crate) fn unknown() -> Self {
+        Self { limit: 0, source: Source::Unknown, resident: None, usage: None, stat: None }
+    }
+
+    fn open(limit: u64, source: Source, root: &Path) -> Self {
+        let (usage, stat) = match &source {
+            Source::Group(group) => {
+                let usage = if group.v2 { "memory.current" } else { "memory.usage_in_bytes" };
+                let open = |name| File::open(group.directory.join(name)).ok();
+                (open(usage), open("memory.stat"))
+            }
+            _ => (None, None),
         };
-        let usage = number(&directory.join(usage)).unwrap_or_default();
+        Self { limit, source, resident: File::open(root.join(STATM)).ok(), usage, stat }
+    }
+
+    /// What is used of it now; `None` when that cannot be read, which says nothing. Not for a request's path.
+    pub(crate) fn read(&self) -> Option<Reading> {
+        let own = pages(&again(self.resident.as_ref()?)?)?;
+        let Source::Group(group) = &self.source else { return Some(Reading { used: own, own }) };
+        let usage: u64 = again(self.usage.as_ref()?)?.trim().parse().ok()?;
         // The sum is what matters only when it is large, and the kernel adds up all processors' numbers for the rest.
-        if usage < self.limit / 100 * (SHRINK_FROM - 10) {
-            return usage.max(resident);
+        let dropped_first = match &self.stat {
+            Some(stat) if usage >= self.limit / 100 * (SHRINK_FROM - 10) => {
+                let cache = if group.v2 { "inactive_file " } else { "total_inactive_file " };
+                again(stat)?.lines().find_map(|line| line.strip_prefix(cache)?.parse().ok()).unwrap_or_default()
+            }
+            _ => 0,
+        };
+        Some(Reading { used: usage.saturating_sub(dropped_first).max(own), own })
+    }
+
+    /// The level after `reading`.
+    pub(crate) fn level(&self, before: Level, reading: Reading) -> Level {
+        let level = before.next(reading.used, self.limit);
+        match &self.source {
+            Source::Group(Group { above: true, .. }) => level.among_others(before, reading.own, self.limit),
+            _ => level,
         }
-        let stat = fs::read_to_string(directory.join("memory.stat")).unwrap_or_default();
-        let dropped_first = stat.lines().find_map(|line| line.strip_prefix(cache)?.parse().ok()).unwrap_or_default();
-        usage.saturating_sub(dropped_first).max(resident)
+    }
+
+    /// What may be taken more before the level is [`Level::Shed`]; `None` without a limit.
+    pub(crate) fn room(&self, reading: Reading) -> Option<u64> {
+        let below = |hundredths: u64, taken: u64| (self.limit / 100 * hundredths).saturating_sub(taken);
+        let ours = match &self.source {
+            Source::Group(Group { above: true, .. }) => below(OWN_FROM, reading.own),
+            _ => 0,
+        };
+        (self.limit > 0).then(|| below(SHED_FROM, reading.used).max(ours))
     }
 
     /// Whose limit it is, for people.
     pub(crate) fn words(&self) -> String {
         match &self.source {
             Source::Operator => "overload.memory".to_owned(),
-            Source::Group(directory, _) => format!("the control group {}", directory.display()),
+            Source::Group(group) => format!("the control group {}", group.directory.display()),
             Source::Machine => "the machine's memory".to_owned(),
             Source::Unknown => "no limit is known".to_owned(),
         }
     }
 }
 
-/// Resident memory. The second number of statm, in pages; they are 4 KiB on every platform we run on.
+/// Resident memory.
 pub(crate) fn resident(root: &Path) -> u64 {
-    let statm = fs::read_to_string(root.join("proc/self/statm")).unwrap_or_default();
-    let pages: u64 = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or_default();
-    pages * 4096
+    text(&root.join(STATM)).ok().flatten().as_deref().and_then(pages).unwrap_or_default()
 }
 
-/// The control groups that the process is in, and those above them, each with whether it is of version 2. In a container
-/// the path may be one that only the host knows; the mount itself is then the group.
-fn directories(groups: &str, root: &Path) -> Vec<(PathBuf, bool)> {
+/// The second number of statm, in pages; they are 4 KiB on every platform we run on.
+fn pages(statm: &str) -> Option<u64> {
+    Some(statm.split(' ').nth(1)?.parse::<u64>().ok()? * 4096)
+}
+
+/// A file's text; `None` when there is none for us.
+fn text(path: &Path) -> io::Result<Option<String>> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if is_our_own(&error) => Err(error),
+        Err(_) => Ok(None),
+    }
+}
+
+/// What an open file says by now.
+fn again(file: &File) -> Option<String> {
+    let (mut text, mut piece) = (Vec::new(), [0; 4096]);
+    loop {
+        match file.read_at(&mut piece, text.len() as u64).ok()? {
+            0 => return String::from_utf8(text).ok(),
+            length => text.extend_from_slice(&piece[..length]),
+        }
+    }
+}
+
+/// The control groups that the process is in, and those above them. In a container the path may be one that only the
+/// host knows; the mount itself is then the group.
+fn groups_of(groups: &str, root: &Path) -> Vec<Group> {
     let mut found = Vec::new();
     for line in groups.lines() {
         let mut parts = line.splitn(3, ':');
@@ -161,18 +247,18 @@ fn directories(groups: &str, root: &Path) -> Vec<(PathBuf, bool)> {
         }
         for mount in if v2 { &V2[..] } else { &[V1] } {
             let mut path = Path::new(path.trim_start_matches('/'));
+            let mut above = false;
             loop {
-                found.push((root.join(mount).join(path), v2));
+                let directory = root.join(mount).join(path);
+                let is_there = directory.is_dir();
+                found.push(Group { directory, v2, above });
+                above |= is_there;
                 let Some(above) = path.parent() else { break };
                 path = above;
             }
         }
     }
     found
-}
-
-fn number(file: &Path) -> Option<u64> {
-    fs::read_to_string(file).ok()?.trim().parse().ok()
 }
 
 /// `MemTotal:  16384 kB`.
@@ -196,17 +282,21 @@ mod tests {
         root
     }
 
+    fn used(memory: &Memory) -> Option<u64> {
+        memory.read().map(|reading| reading.used)
+    }
+
     const MEMINFO: (&str, &str) = ("proc/meminfo", "MemTotal:        1024 kB\nMemFree:  7 kB\n");
     const STATM: (&str, &str) = ("proc/self/statm", "100 20 5 1 0 9 0\n");
 
     #[test]
     fn the_operator_has_the_last_word_and_resident_memory_is_measured() {
         let root = tree("asked", &[MEMINFO, STATM]);
-        let memory = Memory::find(Some(77), &root);
-        assert_eq!((memory.limit, memory.used(), &*memory.words()), (77, 20 * 4096, "overload.memory"));
-        let memory = Memory::find(None, &root);
+        let memory = Memory::find(Some(77), &root).unwrap();
+        assert_eq!((memory.limit, used(&memory), &*memory.words()), (77, Some(20 * 4096), "overload.memory"));
+        let memory = Memory::find(None, &root).unwrap();
         assert_eq!((memory.limit, memory.source), (1 << 20, Source::Machine));
-        assert_eq!(Memory::find(None, Path::new("/nonexistent")).source, Source::Unknown);
+        assert_eq!(Memory::find(None, Path::new("/nonexistent")).unwrap().source, Source::Unknown);
     }
 
     #[test]
@@ -224,11 +314,12 @@ mod tests {
                 ("sys/fs/cgroup/kube/memory.max", "900000\n"),
             ],
         );
-        let memory = Memory::find(None, &root);
-        assert_eq!((memory.limit, memory.used()), (500_000, 380_000));
-        assert_eq!(memory.source, Source::Group(root.join("sys/fs/cgroup/kube/pod"), true));
+        let memory = Memory::find(None, &root).unwrap();
+        assert_eq!((memory.limit, used(&memory)), (500_000, Some(380_000)));
+        let group = Group { directory: root.join("sys/fs/cgroup/kube/pod"), v2: true, above: true };
+        assert_eq!(memory.source, Source::Group(group));
         fs::write(root.join("sys/fs/cgroup/kube/pod/memory.current"), "90000\n").unwrap();
-        assert_eq!(memory.used(), 90_000);
+        assert_eq!(used(&memory), Some(90_000));
     }
 
     #[test]
@@ -244,9 +335,56 @@ mod tests {
                 ("sys/fs/cgroup/memory/memory.stat", "inactive_file 1\ntotal_inactive_file 9999\n"),
             ],
         );
-        let memory = Memory::find(None, &root);
-        assert_eq!((memory.limit, memory.used()), (300_000, 290_000));
+        let memory = Memory::find(None, &root).unwrap();
+        assert_eq!((memory.limit, used(&memory)), (300_000, Some(290_000)));
+        let Source::Group(group) = &memory.source else { panic!("{:?}", memory.source) };
+        assert!(!group.above, "what the host calls it is not there, so the mount is our own group");
         fs::write(root.join("sys/fs/cgroup/memory/memory.limit_in_bytes"), "9223372036854771712\n").unwrap();
-        assert_eq!(Memory::find(None, &root).source, Source::Machine, "no limit is a number near 2^63");
+        assert_eq!(Memory::find(None, &root).unwrap().source, Source::Machine, "no limit is a number near 2^63");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_nothing_and_open_files_are_read_without_a_descriptor() {
+        let group = "sys/fs/cgroup/pod/memory";
+        let files = ["max", "current", "stat"].map(|name| format!("{group}.{name}"));
+        let root = tree(
+            "gone",
+            &[
+                STATM,
+                ("proc/self/cgroup", "0::/pod\n"),
+                (&files[0], "500000\n"),
+                (&files[1], "490000\n"),
+                (&files[2], "inactive_file 1000\n"),
+            ],
+        );
+        let memory = Memory::find(None, &root).unwrap();
+        // As good as no descriptor: nothing can be opened any more.
+        fs::remove_dir_all(&root).unwrap();
+        assert_eq!(used(&memory), Some(489_000));
+        let memory = Memory::find(Some(77), &root).unwrap();
+        assert_eq!(memory.read(), None);
+    }
+
+    #[test]
+    fn neighbours_in_a_group_above_do_not_make_us_refuse() {
+        let root = tree(
+            "neighbours",
+            &[
+                STATM,
+                ("proc/self/cgroup", "0::/pod/main\n"),
+                ("sys/fs/cgroup/pod/main/memory.max", "max\n"),
+                ("sys/fs/cgroup/pod/memory.max", "1000000\n"),
+                ("sys/fs/cgroup/pod/memory.current", "990000\n"),
+            ],
+        );
+        let memory = Memory::find(None, &root).unwrap();
+        let reading = memory.read().unwrap();
+        assert_eq!(reading, Reading { used: 990_000, own: 81_920 });
+        assert_eq!((memory.level(Level::Calm, reading), memory.room(reading)), (Level::Shrink, Some(100_000 - 81_920)));
+        assert_eq!(memory.level(Level::Calm, Reading { own: 100_000, ..reading }), Level::Shed);
+        let own = Source::Group(Group { directory: root.clone(), v2: true, above: false });
+        let own = Memory { source: own, ..memory };
+        assert_eq!(own.level(Level::Calm, reading), Level::Shed);
+        assert_eq!((own.room(reading), Memory::unknown().room(reading)), (Some(0), None));
     }
 }

@@ -11,17 +11,23 @@ use super::board::Board;
 use super::figures::{Figures, worker_totals};
 use super::unix_ms;
 use crate::clock::Clock;
-use crate::overload::{Memory, Source};
+use crate::overload::{Memory, Reading, Source};
 use crate::worker::Shared;
 
 /// Between two looks. At 10 Gbit/s 300 MB can come in meanwhile; far more than that buffers take in that time, since
 /// each holds a fixed amount and only new connections bring more of them.
 pub(super) const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
+/// Looks from one at the limit itself to the next: 10 s.
+const LOOKS_PER_LIMIT: u32 = 40;
+
 /// What is watched.
 pub(super) struct Pressure {
     clock: Clock,
     memory: Memory,
+    /// The last one that succeeded.
+    reading: Reading,
+    looks: u32,
     level: Level,
     queue: Episode,
     connections: Episode,
@@ -30,14 +36,20 @@ pub(super) struct Pressure {
 
 impl Pressure {
     pub(super) fn new(shared: &Shared) -> Self {
-        let memory = Memory::find(shared.config.admit.memory, Path::new("/"));
+        let memory = Memory::find(shared.config.admit.memory, Path::new("/")).unwrap_or_else(|error| {
+            tracing::warn!(%error, "the memory limit cannot be known yet");
+            Memory::unknown()
+        });
+        let reading = memory.read().unwrap_or_default();
         if memory.source != Source::Unknown {
             tracing::info!(bytes = memory.limit, of = memory.words(), "memory limit");
         }
-        shared.overload.set(Level::Calm, memory.used(), memory.limit);
+        shared.overload.set(Level::Calm, reading.used, memory.limit, memory.room(reading));
         Self {
             clock: Clock::since(shared.started),
             memory,
+            reading,
+            looks: 0,
             level: Level::Calm,
             queue: Episode::default(),
             connections: Episode::default(),
@@ -48,12 +60,19 @@ impl Pressure {
     /// Measures, and says what has changed.
     pub(super) fn look(&mut self, shared: &Shared, board: &mut Board) {
         let now_ms = self.clock.read().as_ms();
-        let used = self.memory.used();
-        let level = self.level.next(used, self.memory.limit);
-        shared.overload.set(level, used, self.memory.limit);
+        self.look_at_limit(shared, board);
+        // What cannot be read says nothing: above all not that the need is over.
+        let level = match self.memory.read() {
+            Some(reading) => {
+                self.reading = reading;
+                self.memory.level(self.level, reading)
+            }
+            None => self.level,
+        };
+        shared.overload.set(level, self.reading.used, self.memory.limit, self.memory.room(self.reading));
         let before = std::mem::replace(&mut self.level, level);
         if level != before {
-            board.event(unix_ms(), EventKind::Overload, None, self.level_words(before, used));
+            board.event(unix_ms(), EventKind::Overload, None, self.level_words(before));
         }
         let totals = worker_totals(shared);
         let mut say = |change: Option<Change>, what: &str, now: &str| match change {
@@ -80,6 +99,21 @@ impl Pressure {
         say(self.rate.observe(limited, now_ms), "clients ask too often", "those are answered 429");
     }
 
+    /// A limit may be changed while we run: a container is resized, an operator of the machine writes to its group.
+    fn look_at_limit(&mut self, shared: &Shared, board: &mut Board) {
+        self.looks += 1;
+        if !self.looks.is_multiple_of(LOOKS_PER_LIMIT) {
+            return;
+        }
+        // Where it cannot be known now the former one holds.
+        let Ok(found) = Memory::find(shared.config.admit.memory, Path::new("/")) else { return };
+        if (found.limit, &found.source) != (self.memory.limit, &self.memory.source) {
+            let words = format!("the memory limit is {} MiB now ({})", found.limit >> 20, found.words());
+            board.event(unix_ms(), EventKind::Overload, None, words);
+            self.memory = found;
+        }
+    }
+
     /// Tells the gates how long a response takes.
     pub(super) fn tell_gates(shared: &Shared, board: &Board, figures: &Figures) {
         let snapshot = shared.snapshot.load();
@@ -91,9 +125,12 @@ impl Pressure {
         }
     }
 
-    fn level_words(&self, before: Level, used: u64) -> String {
-        let (used, limit) = (used >> 20, self.memory.limit >> 20);
-        let whose = self.memory.words();
+    fn level_words(&self, before: Level) -> String {
+        let (used, limit) = (self.reading.used >> 20, self.memory.limit >> 20);
+        let whose = match &self.memory.source {
+            Source::Group(_) => format!("{}, {} MiB of it by this process", self.memory.words(), self.reading.own >> 20),
+            _ => self.memory.words(),
+        };
         let follows = match (before, self.level) {
             (_, Level::Shed) => "new requests are answered 503".to_owned(),
             (Level::Shed, Level::Shrink) => "requests are taken again; idle connections are closed".to_owned(),
