@@ -39,6 +39,24 @@ pub(super) async fn metric(balancer: &Balancer, name: &str) -> f64 {
     line.unwrap_or_else(|| panic!("no {name} in:\n{page}"))
 }
 
+/// `retry.statuses` says what is worth another try, `outlier.errors` what is held against a backend.
+#[tokio::test]
+async fn an_answer_that_is_repeated_is_held_against_a_backend_only_if_it_would_be_anyway() {
+    for (bad, status, ejected) in [(BROKEN, "500", false), (UNAVAILABLE, "503", true)] {
+        let (_servers, mut backends) = servers().await;
+        let (origin, _) = switched(bad).await;
+        backends[2] = format!("{},name=c", origin.address());
+        let balancer = Balancer::start(&backends, &["--retry-statuses", status]).await;
+        for _ in 0..30 {
+            assert_eq!(balancer.get("/").await.status.as_u16(), 200);
+        }
+        let row = balancer.backend("c").await;
+        assert_eq!(row["state"] == "ejected", ejected, "{status}: {row}");
+        let seen = if ejected { 5 } else { 10 };
+        assert_eq!(origin.requests(), seen, "{status}: {row}");
+    }
+}
+
 #[tokio::test]
 async fn five_gateway_errors_in_a_row_eject_at_once() {
     let (_servers, mut backends) = servers().await;

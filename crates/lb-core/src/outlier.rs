@@ -223,11 +223,12 @@ pub struct Tally {
 impl Tally {
     /// Since the start of the process. What is not the backend's fault (a client that left, our own lack of means, the
     /// end of a tunnel) is no failure in `totals`; a kept connection that it had closed meanwhile is one that is excused.
+    /// An answer that was thrown away for its status is what it would have been without that.
     pub fn of(totals: &BackendTotals) -> Self {
-        let broken = totals.failures.iter().sum::<u64>().saturating_sub(totals.excused);
+        let broken = totals.failures.iter().sum::<u64>().saturating_sub(totals.excused + totals.repeated_well);
         // A response whose body broke is among the responses already.
         let unanswered = broken.saturating_sub(totals.failures[FailureKind::Body as usize]);
-        let requests = totals.responses.iter().sum::<u64>() + unanswered;
+        let requests = totals.responses.iter().sum::<u64>() + totals.repeated_well + unanswered;
         Self { requests, failed: (totals.responses[4] + broken).min(requests) }
     }
 

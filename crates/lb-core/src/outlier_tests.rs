@@ -77,6 +77,10 @@ fn a_tally_holds_against_a_backend_what_it_did() {
     // Kept connections that it had closed: nobody's fault.
     totals.excused = 7;
     assert_eq!(Tally::of(&totals), Tally { requests: 102, failed: 8 });
+    // Of ten answers that were repeated, six were a 429.
+    totals.failures[FailureKind::Status as usize] = 10;
+    totals.repeated_well = 6;
+    assert_eq!(Tally::of(&totals), Tally { requests: 112, failed: 12 });
 }
 
 #[test]

@@ -204,6 +204,8 @@ pub struct BackendShard {
     pub failures: [Counter; FailureKind::ALL.len()],
     /// Of the failures, those that say nothing about it: a kept connection that it had closed meanwhile.
     pub excused: Counter,
+    /// Of the failures by status, those that were no 5xx: answers like others, but for `retry.statuses`.
+    pub repeated_well: Counter,
     /// Attempts that left it for another backend (or a fresh connection).
     pub retries: Counter,
     /// Connections opened to it.
@@ -234,6 +236,8 @@ pub struct BackendTotals {
     /// As in [`BackendShard`].
     pub excused: u64,
     /// As in [`BackendShard`].
+    pub repeated_well: u64,
+    /// As in [`BackendShard`].
     pub retries: u64,
     /// As in [`BackendShard`].
     pub connections: u64,
@@ -255,6 +259,7 @@ impl BackendTotals {
         add_each(&mut self.responses, &shard.responses);
         add_each(&mut self.failures, &shard.failures);
         self.excused += shard.excused.value();
+        self.repeated_well += shard.repeated_well.value();
         self.retries += shard.retries.value();
         self.connections += shard.connections.value();
         self.tunnels += shard.tunnels.value();
@@ -273,6 +278,7 @@ impl BackendTotals {
             *sum += number;
         }
         self.excused += other.excused;
+        self.repeated_well += other.repeated_well;
         self.retries += other.retries;
         self.connections += other.connections;
         self.tunnels += other.tunnels;

@@ -64,6 +64,23 @@ impl Record {
         self.entry.answered(status);
         let class = usize::from(status.as_u16() / 100).clamp(1, 5) - 1;
         self.permit.backend.shard().responses[class].add(1);
+        self.note_in_row(status);
+    }
+
+    /// Its response is thrown away for its status, and the request repeated. That is a wish of `retry.statuses`; what the
+    /// status says about the backend is for `outlier.errors` to say.
+    pub(super) fn thrown_away(&mut self, status: StatusCode) {
+        self.state = State::Settled;
+        let shard = self.permit.backend.shard();
+        shard.failures[FailureKind::Status as usize].add(1);
+        if !status.is_server_error() {
+            shard.repeated_well.add(1);
+        }
+        self.note_in_row(status);
+    }
+
+    /// An error in a row, or the end of one.
+    fn note_in_row(&self, status: StatusCode) {
         if self.client.worker.shared.config.rotation.outlier.errors.contains(status.as_u16()) {
             self.hold_against();
         } else {

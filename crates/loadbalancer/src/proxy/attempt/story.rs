@@ -50,7 +50,7 @@ pub(super) fn note(
 
 /// Counts a response that is thrown away for its status.
 pub(super) fn note_status(backend: &LocalBackend, record: &mut Record, status: StatusCode, spent: &mut Spent<'_>) {
-    record.failed(FailureKind::Status);
+    record.thrown_away(status);
     let _ = writeln!(spent.story, "  tried {}: it answered {status}", backend.backend.spec.name);
 }
 
