@@ -47,13 +47,13 @@ async fn an_answer_that_is_repeated_is_held_against_a_backend_only_if_it_would_b
         let (origin, _) = switched(bad).await;
         backends[2] = format!("{},name=c", origin.address());
         let balancer = Balancer::start(&backends, &["--retry-statuses", status]).await;
-        for _ in 0..30 {
-            assert_eq!(balancer.get("/").await.status.as_u16(), 200);
+        for _ in 0..45 {
+            balancer.get("/").await;
         }
         let row = balancer.backend("c").await;
         assert_eq!(row["state"] == "ejected", ejected, "{status}: {row}");
-        let seen = if ejected { 5 } else { 10 };
-        assert_eq!(origin.requests(), seen, "{status}: {row}");
+        assert_eq!(origin.requests() > 5, !ejected, "{status}: {row}");
+        assert_ne!(row["traffic"]["failures_total"], 0, "{status} is repeated: {row}");
     }
 }
 

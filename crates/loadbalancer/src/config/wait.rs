@@ -4,17 +4,22 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command};
 
 use super::parse;
 
 const AFTER: &str = "Exit codes: 0 safe to stop, 1 not within the timeout, 2 wrong usage, 3 nobody asked it to drain, \
                      4 no such backend,\n69 the balancer cannot be asked, 77 the token is missing or refused.\n\
-                     ADMIN_TOKEN, a variable only, is the bearer token; else --admin-token-file, else the file that a \
-                     balancer of the same user keeps.";
+                     The bearer token is in the file that --admin-token-file names, else it is ADMIN_TOKEN, a variable \
+                     only, else in the file that ADMIN_TOKEN_FILE names,\nelse, for a balancer of the same user on this \
+                     machine, in the file that it keeps.";
 
 /// Where a balancer that was started without options has it.
 const DEFAULT_ADMIN: &str = "http://127.0.0.1:8089";
+
+/// A deploy that waits for longer waits for ever.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
 /// Whom to ask, and about what.
 #[derive(Clone, PartialEq, Eq)]
@@ -74,8 +79,11 @@ pub(super) fn command() -> Command {
         .arg(
             arg("timeout", "DURATION")
                 .default_value("60s")
-                .value_parser(|text: &str| parse::duration(text).ok_or("expected a duration such as 500ms, 60s or 5m"))
-                .help("How long to wait at most; 0s only looks"),
+                .value_parser(|text: &str| {
+                    let most = |time: &Duration| *time <= LONGEST_TIMEOUT;
+                    parse::duration(text).filter(most).ok_or("expected a duration such as 500ms, 60s or 5m, at most 24h")
+                })
+                .help("How long to wait at most, up to 24h; 0s only looks"),
         )
         .arg(
             arg("admin-url", "URL")
@@ -94,14 +102,17 @@ pub(super) fn command() -> Command {
 
 /// What was asked for. `var` is the environment.
 pub(super) fn lower(matches: &ArgMatches, var: impl Fn(&str) -> Option<String>) -> WaitDrained {
+    let file = matches.get_one::<PathBuf>("admin-token-file").filter(|path| !path.as_os_str().is_empty()).cloned();
+    // What was typed for this call wins over what stands in the environment of all calls.
+    let typed = file.is_some() && matches.value_source("admin-token-file") == Some(ValueSource::CommandLine);
     let text = |name: &str| matches.get_one::<String>(name).cloned().unwrap_or_default();
     WaitDrained {
         pool: text("pool"),
         backend: text("backend"),
         timeout: matches.get_one("timeout").copied().unwrap_or_default(),
         admin: matches.get_one("admin-url").cloned().expect("it has a default"),
-        token: var("ADMIN_TOKEN").filter(|token| !token.trim().is_empty()),
-        token_file: matches.get_one::<PathBuf>("admin-token-file").filter(|path| !path.as_os_str().is_empty()).cloned(),
+        token: var("ADMIN_TOKEN").filter(|token| !token.trim().is_empty() && !typed),
+        token_file: file,
     }
 }
 
@@ -147,5 +158,27 @@ mod tests {
         assert_eq!((asked.pool.as_str(), asked.timeout), ("default", Duration::from_secs(60)));
         assert_eq!(asked.token.as_deref(), Some("hunter2"));
         assert!(!format!("{asked:?}").contains("hunter2"));
+    }
+
+    fn parsed(args: &[&str]) -> Result<ArgMatches, clap::Error> {
+        let args = [&["wait-drained", "--backend", "b"], args].concat();
+        command().mut_args(|arg| arg.env(None)).try_get_matches_from(args)
+    }
+
+    #[test]
+    fn a_file_that_is_typed_wins_over_a_token_in_the_environment() {
+        let matches = parsed(&["--admin-token-file", "/x"]).unwrap();
+        let asked = lower(&matches, |_| Some("hunter2".to_owned()));
+        assert_eq!((asked.token, asked.token_file), (None, Some("/x".into())));
+        let asked = lower(&parsed(&["--admin-token-file", ""]).unwrap(), |_| Some("hunter2".to_owned()));
+        assert_eq!((asked.token.as_deref(), asked.token_file), (Some("hunter2"), None));
+    }
+
+    #[test]
+    fn a_timeout_is_a_day_at_most() {
+        assert!(parsed(&["--timeout", "24h"]).is_ok());
+        for timeout in ["25h", "18446744073709551615s", "-1s"] {
+            assert!(parsed(&["--timeout", timeout]).is_err(), "{timeout}");
+        }
     }
 }
