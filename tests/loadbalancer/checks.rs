@@ -191,7 +191,8 @@ async fn method_host_port_body_and_reuse_are_as_configured() {
     *body.lock().unwrap() = "all is lost";
     let row = balancer.wait_for_state("a", "down").await;
     assert_eq!(row["reason_code"], "wrong_body");
-    assert!(row["reason"].as_str().unwrap().contains("begins with \"all is lost\""), "{row}");
+    assert_eq!(row["reason"], "\"is well\" is not in the body", "{row}");
+    assert!(row["check"]["last_result"].as_str().unwrap().contains("begins with \"all is lost\""), "{row}");
     // Maintenance is no time for open connections.
     balancer.set_state("a", "maintenance").await;
     assert_eq!(checks(&balancer, "a").await["next_unix_ms"], Value::Null);

@@ -61,8 +61,10 @@ impl fmt::Display for Pass {
 pub struct Failure {
     /// As one of a fixed set.
     pub code: ReasonCode,
-    /// In words: `connection refused`.
+    /// In words, which are the same whenever the same is wrong, and may be told to clients: `connection refused`.
     pub words: String,
+    /// What goes on behind them and is only for who holds the admin token: how far it came, what the backend sent.
+    pub seen: String,
 }
 
 /// Whether an error of `connect` is about our own means: EMFILE, ENFILE, ENOBUFS, ENOMEM, EADDRNOTAVAIL (no local port
@@ -75,21 +77,31 @@ pub fn is_our_own(error: &std::io::Error) -> bool {
 }
 
 impl Failure {
+    /// With nothing behind its words.
+    pub fn new(code: ReasonCode, words: impl Into<String>) -> Self {
+        Self { code, words: words.into(), seen: String::new() }
+    }
+
+    /// All there is to say, for the operator.
+    pub fn in_full(&self) -> String {
+        format!("{}{}", self.words, self.seen)
+    }
+
     /// Sorts an error of `connect` into the fixed set.
     pub fn of_connect(error: &std::io::Error) -> Self {
         use std::io::ErrorKind;
         match error.kind() {
             ErrorKind::ConnectionRefused => {
-                Self { code: ReasonCode::ConnectionRefused, words: "connection refused".to_owned() }
+                Self::new(ReasonCode::ConnectionRefused, "connection refused")
             }
-            ErrorKind::TimedOut => Self { code: ReasonCode::ConnectTimeout, words: "connect timed out".to_owned() },
-            _ => Self { code: ReasonCode::Unreachable, words: error.to_string() },
+            ErrorKind::TimedOut => Self::new(ReasonCode::ConnectTimeout, "connect timed out"),
+            _ => Self::new(ReasonCode::Unreachable, error.to_string()),
         }
     }
 
     /// No answer within `limit`.
     pub fn connect_timeout(limit: Duration) -> Self {
-        Self { code: ReasonCode::ConnectTimeout, words: format!("no connection within {limit:?}") }
+        Self::new(ReasonCode::ConnectTimeout, format!("no connection within {limit:?}"))
     }
 }
 

@@ -127,7 +127,7 @@ async fn ask(asked: &WaitDrained, token: &str, wait: Duration) -> Result<Said, F
     let started = Instant::now();
     let deadline = started + wait + PATIENCE;
     let exchanged = probe::exchange(&mut connection, request.as_bytes(), false, &mut answer, started, deadline);
-    exchanged.await.map_err(|failure| unreachable(failure.words))?;
+    exchanged.await.map_err(|failure| unreachable(failure.in_full()))?;
     answer.said(admin, wait)
 }
 
@@ -198,8 +198,8 @@ impl Judge for Answer {
     fn body(&mut self, piece: &[u8]) -> Result<(), Failure> {
         self.body.extend_from_slice(piece);
         if self.body.len() > MOST_ANSWER {
-            let code = lb_core::api::ReasonCode::TooLong;
-            return Err(Failure { code, words: format!("its answer is longer than {MOST_ANSWER} bytes") });
+            let words = format!("its answer is longer than {MOST_ANSWER} bytes");
+            return Err(Failure::new(lb_core::api::ReasonCode::TooLong, words));
         }
         Ok(())
     }

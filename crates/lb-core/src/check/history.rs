@@ -47,11 +47,11 @@ impl History {
             // Says nothing about the backend, so it is no result of it.
             Outcome::NotTried(_) => return self.not_tried += 1,
             Outcome::Passed(pass) => (None, pass.to_string()),
-            Outcome::Failed(Failure { code, words }) => {
-                if let Some(at) = ReasonCode::CHECK_FAILURES.iter().position(|class| class == code) {
+            Outcome::Failed(failure) => {
+                if let Some(at) = ReasonCode::CHECK_FAILURES.iter().position(|class| *class == failure.code) {
                     self.failures[at] += 1;
                 }
-                (Some(*code), words.clone())
+                (Some(failure.code), failure.in_full())
             }
         };
         self.took += took;
@@ -62,7 +62,7 @@ impl History {
 
     /// Takes in a failure of live traffic that counted as a failed check does.
     pub fn live_failure(&mut self, unix_ms: u64, failure: &Failure) {
-        let (class, words) = (Some(failure.code), failure.words.clone());
+        let (class, words) = (Some(failure.code), failure.in_full());
         self.push(CheckResult { unix_ms, source: CheckSource::Traffic, passed: false, class, took_ms: None, words });
     }
 
@@ -206,7 +206,7 @@ mod tests {
     }
 
     fn failed(code: ReasonCode, words: &str) -> Outcome {
-        Outcome::Failed(Failure { code, words: words.to_owned() })
+        Outcome::Failed(Failure::new(code, words))
     }
 
     const KNOWN: Explained<'_> = Explained {
@@ -245,7 +245,7 @@ mod tests {
         assert!(explained(&history, Explained { health: Health::Unknown, ..up }).starts_with("not checked yet"));
         history.checked(111_000, Duration::ZERO, &passed());
         assert_eq!(explained(&history, up), "up for 12 s: the last 7 checks passed; the next check is due now");
-        history.live_failure(111_000, &Failure { code: ReasonCode::Reset, words: "reset by the peer".to_owned() });
+        history.live_failure(111_000, &Failure::new(ReasonCode::Reset, "reset by the peer"));
         let words = explained(&history, Explained { streak: 1, ..up });
         assert!(words.contains("1 of 3 failures in a row that take it down: reset by the peer"), "{words}");
         let words = explained(&history, Explained { admin: AdminState::Maintenance, next_unix_ms: None, ..up });
@@ -262,7 +262,7 @@ mod tests {
             history.checked(at, Duration::ZERO, &passed());
         }
         let before = explained(&history, up);
-        let refused = Failure { code: ReasonCode::ConnectionRefused, words: "connection refused".to_owned() };
+        let refused = Failure::new(ReasonCode::ConnectionRefused, "connection refused");
         for at in 100..200 {
             history.live_failure_beside(at, &refused);
         }

@@ -34,7 +34,8 @@ pub async fn exchange(
     let mut reply = Reply::new(to_head);
     let limit = rounded(deadline.saturating_duration_since(started));
     let late = |reply: &Reply| {
-        failure(ReasonCode::ResponseTimeout, format!("no whole answer within {limit:?}, {}", reply.place()))
+        let words = format!("no whole answer within {limit:?}");
+        Failure { seen: format!(", {}", reply.place()), ..failure(ReasonCode::ResponseTimeout, words) }
     };
     // A request this small fits into a socket's buffer. An error may be a reset that an answer came before: it is read.
     let sent = timeout_at(deadline, connection.write_all(request)).await.map_err(|_| late(&reply))?;
@@ -59,8 +60,8 @@ pub async fn exchange(
 fn broken(error: &io::Error, reply: &Reply) -> Failure {
     match error.kind() {
         ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::ConnectionAborted => {
-            failure(ReasonCode::Reset, format!("connection reset {}", reply.place()))
+            Failure { seen: format!(" {}", reply.place()), ..failure(ReasonCode::Reset, "connection reset".to_owned()) }
         }
-        _ => failure(ReasonCode::Closed, format!("{error}, {}", reply.place())),
+        _ => Failure { seen: format!(", {}", reply.place()), ..failure(ReasonCode::Closed, error.to_string()) },
     }
 }

@@ -39,10 +39,10 @@ impl<'a> Expectation<'a> {
             _ => "in the body".to_owned(),
         };
         let seen = match self.beginning.is_empty() {
-            true => "which is empty".to_owned(),
-            false => format!("which begins with \"{}\"", self.beginning.escape_ascii()),
+            true => ", which is empty".to_owned(),
+            false => format!(", which begins with \"{}\"", self.beginning.escape_ascii()),
         };
-        Err(failure(ReasonCode::WrongBody, format!("{text:?} is not {place}, {seen}")))
+        Err(Failure { seen, ..failure(ReasonCode::WrongBody, format!("{text:?} is not {place}")) })
     }
 }
 
@@ -91,7 +91,7 @@ mod tests {
         let check = check(text);
         let mut expectation = Expectation::new(&check);
         pieces.iter().for_each(|piece| expectation.body(piece).unwrap());
-        expectation.judge().map_err(|failure| failure.words)
+        expectation.judge().map_err(|failure| failure.in_full())
     }
 
     #[test]
@@ -100,6 +100,10 @@ mod tests {
         assert!(words.starts_with("\"ok\" is not in the body, which begins with \"<html>\\nxxx"), "{words}");
         assert!(words.len() < 120);
         assert_eq!(found("ok", &[]).unwrap_err(), "\"ok\" is not in the body, which is empty");
+        let check = check("ok");
+        let mut expectation = Expectation::new(&check);
+        expectation.body(b"a secret").unwrap();
+        assert_eq!(expectation.judge().unwrap_err().words, "\"ok\" is not in the body", "no word of it for clients");
     }
 
     #[test]

@@ -180,7 +180,7 @@ async fn connect(
             Err(_) => failure = Some(Failure::connect_timeout(rounded(share))),
         }
     }
-    let nothing = || Failure { code: ReasonCode::NotResolved, words: "no address".to_owned() };
+    let nothing = || Failure::new(ReasonCode::NotResolved, "no address");
     Err(Outcome::Failed(failure.unwrap_or_else(nothing)))
 }
 

@@ -253,7 +253,7 @@ fn refuse_early(head: &[u8]) -> Result<(), Failure> {
         _ if head.iter().zip(BEGINNING).all(|(byte, expected)| byte == expected) => Ok(()),
         _ => {
             let begins = &head[..head.len().min(16)];
-            Err(bad(&format!("it begins with \"{}\"", begins.escape_ascii())))
+            Err(Failure { seen: format!(", \"{}\"", begins.escape_ascii()), ..bad("it does not begin as such") })
         }
     }
 }
@@ -275,7 +275,7 @@ fn length(value: &[u8]) -> Result<u64, Failure> {
 }
 
 pub(super) fn failure(code: ReasonCode, words: String) -> Failure {
-    Failure { code, words }
+    Failure::new(code, words)
 }
 
 fn bad(words: &str) -> Failure {

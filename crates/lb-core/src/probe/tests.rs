@@ -64,7 +64,7 @@ async fn check(probe: &mut Probe, address: SocketAddr) -> Outcome {
 /// The class of the failure, and its words.
 async fn failure(address: SocketAddr, kind: &CheckKind) -> (ReasonCode, String) {
     match check(&mut probe(address, kind, false), address).await {
-        Outcome::Failed(Failure { code, words }) => (code, words),
+        Outcome::Failed(failure) => (failure.code, failure.in_full()),
         other => panic!("{other:?}"),
     }
 }

@@ -8,7 +8,7 @@ use lb_core::api::{AdminState, BackendState, EVENTS_KEPT, Event, EventKind, Heal
 use lb_core::backend::{Backend, BackendId};
 use lb_core::check::History;
 use lb_core::gate::Gate;
-use lb_core::health::{Failure, HealthPolicy, HealthState, Outcome};
+use lb_core::health::{HealthPolicy, HealthState, Outcome};
 use lb_core::policy::Cursor;
 use lb_core::rotation::{Rotation, Standing};
 use lb_core::snapshot::{BackendView, PoolView, Snapshot};
@@ -268,7 +268,7 @@ impl Board {
         entry.history.checked(now_ms, report.took, &report.outcome);
         let words = match &report.outcome {
             Outcome::Passed(pass) => pass.to_string(),
-            Outcome::Failed(failure) => failure.words.clone(),
+            Outcome::Failed(failure) => failure.in_full(),
             Outcome::NotTried(why) => {
                 tracing::warn!(backend = %entry.backend.spec.name, why, "a check could not be made");
                 entry.schedule(Instant::now() + policy.fast_interval, now_ms + policy.fast_interval.as_millis() as u64);
@@ -316,12 +316,11 @@ impl Board {
             Outcome::Failed(failure) => Some(failure),
         };
         let Some(verdict) = verdict else {
-            // The cause of a lasting outage may change; what a page says follows.
-            if let (Some(Failure { code, words }), Health::Down) = (failure, entry.health.health())
-                && (entry.health_code, &entry.health_words) != (code, &words)
-            {
-                (entry.health_code, entry.health_words) = (code, words);
-                self.changed = true;
+            // The cause of a lasting outage may change; what a page says follows. A snapshot is worth only another
+            // kind of cause: words may differ with each check of each backend.
+            if let (Some(failure), Health::Down) = (failure, entry.health.health()) {
+                self.changed |= entry.health_code != failure.code;
+                (entry.health_code, entry.health_words) = (failure.code, failure.words);
             }
             return;
         };
@@ -335,13 +334,14 @@ impl Board {
                 (entry.health_code, entry.health_words) = (ReasonCode::ChecksPass, "checks pass".to_owned());
                 format!("up: {streak} checks in a row passed")
             }
-            Some(Failure { code, words }) => {
+            Some(failure) => {
+                let words = failure.in_full();
                 let message = if first {
                     format!("down: {words} at the first check")
                 } else {
                     format!("down: {words} ({streak} of {} {source} failed in a row)", policy.fall)
                 };
-                (entry.health_code, entry.health_words) = (code, words);
+                (entry.health_code, entry.health_words) = (failure.code, failure.words);
                 message
             }
         };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lb_core::health::Pass;
+use lb_core::health::{Failure, Pass};
 
 use super::*;
 use crate::config::{Command, parse};
@@ -27,7 +27,7 @@ fn passed() -> Outcome {
 }
 
 fn refused() -> Failure {
-    Failure { code: ReasonCode::ConnectionRefused, words: "connection refused".to_owned() }
+    Failure::new(ReasonCode::ConnectionRefused, "connection refused")
 }
 
 fn report(at: u32, outcome: Outcome) -> Report {
@@ -58,4 +58,25 @@ async fn where_checks_look_at_another_port_failed_connects_of_requests_are_left_
     let (mut board, config) = self::board(&["--check-port", "9000", "--outlier-detection", "off"]);
     (0..3).for_each(|_| board.take_live_failure(&config.health, live(0), 20));
     assert_eq!(board.pools[0].entries[0].health.health(), Health::Down);
+}
+
+#[tokio::test]
+async fn words_of_a_lasting_outage_make_no_snapshots_and_nothing_that_was_sent_is_told_to_clients() {
+    let (mut board, config) = board(&[]);
+    let wrong = |seen: &str| {
+        let failure = Failure::new(ReasonCode::WrongBody, "\"ok\" is not in the body");
+        report(0, Outcome::Failed(Failure { seen: seen.to_owned(), ..failure }))
+    };
+    (0..3).for_each(|at| board.take_report(&config.health, wrong(&format!(", which begins with \"secret {at}\"")), 20));
+    let snapshot = board.take_snapshot().unwrap();
+    assert_eq!(&*snapshot.pools[0].backends[0].reason, "\"ok\" is not in the body");
+    let entry = &board.pools[0].entries[0];
+    assert!(entry.last.as_ref().unwrap().words.contains("secret 2"));
+    assert!(entry.history.results().last().unwrap().words.contains("secret 2"));
+    for at in 0..10 {
+        board.take_report(&config.health, wrong(&format!(", which begins with \"{at}\"")), 30);
+    }
+    assert!(board.take_snapshot().is_none());
+    board.take_report(&config.health, report(0, Outcome::Failed(refused())), 40);
+    assert_eq!(board.take_snapshot().unwrap().pools[0].backends[0].reason_code, ReasonCode::ConnectionRefused);
 }

@@ -176,7 +176,7 @@ impl Names {
     /// Why there is no address at all.
     fn failure(&self) -> Option<Failure> {
         let words = self.problem.clone().unwrap_or_else(|| "no address".to_owned());
-        self.addresses.is_empty().then_some(Failure { code: ReasonCode::NotResolved, words })
+        self.addresses.is_empty().then_some(Failure::new(ReasonCode::NotResolved, words))
     }
 
     /// Looks the name up if that is due, in a part of `limit`, and says what changed, in words.

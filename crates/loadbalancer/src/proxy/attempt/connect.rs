@@ -24,8 +24,7 @@ pub(super) async fn open(client: &Client, backend: &LocalBackend) -> Result<Box<
     let config = &worker.shared.config;
     let limit = config.attempts.per_try.map_or(config.timeouts.connect, |limit| limit.min(config.timeouts.connect));
     let Some(address) = backend.address.get() else {
-        let words = "no address".to_owned();
-        return Err(Cause::Connect(Failure { code: lb_core::api::ReasonCode::NotResolved, words }));
+        return Err(Cause::Connect(Failure::new(lb_core::api::ReasonCode::NotResolved, "no address")));
     };
     client.wait_for(Waiting::Connect, limit);
     let Some(place) = admit::connection(client).await else {
