@@ -115,10 +115,10 @@ impl Gate {
     }
 
     /// Whether a request that has `left_ms` until its deadline cannot make it from its place in the line, `ahead` others
-    /// before it, with `backends` in rotation. What is queued in vain only delays those behind it.
-    pub fn is_hopeless(&self, left_ms: u64, ahead: usize, backends: usize) -> bool {
+    /// before it, with those of `pool` that take requests now. What is queued in vain only delays those behind it.
+    pub fn is_hopeless(&self, left_ms: u64, ahead: usize, pool: &PoolView) -> bool {
         let typical_ms = self.typical_ms.load(Ordering::Relaxed);
-        let per_backend = self.limits.requests_per_backend.map(|most| most.saturating_mul(backends as u64));
+        let per_backend = self.limits.requests_per_backend.map(|most| most.saturating_mul(pool.used() as u64));
         let at_once = per_backend.into_iter().chain(self.limits.requests).min().unwrap_or(u64::MAX).max(1);
         hopeless(left_ms, typical_ms, ahead as u64, at_once)
     }

@@ -122,8 +122,16 @@ fn what_cannot_make_its_deadline_is_told_by_the_line_before_it() {
     assert!(hopeless(199, 100, 10, 10) && !hopeless(200, 100, 10, 10));
     let gate = gate(Some(20), Some(4));
     gate.set_typical_ms(100);
-    assert!(!gate.is_hopeless(200, 11, 3) && gate.is_hopeless(199, 12, 3), "three backends serve twelve at a time");
-    assert!(!gate.is_hopeless(199, 19, 100) && gate.is_hopeless(199, 20, 100), "and the pool no more than twenty");
+    let three = pool(3);
+    assert!(!gate.is_hopeless(200, 23, &three) && gate.is_hopeless(199, 12, &three), "three serve twelve at a time");
+    let many = pool(100);
+    assert!(!gate.is_hopeless(199, 19, &many) && gate.is_hopeless(199, 20, &many), "and the pool no more than twenty");
+    // In a panic those serve that checks have nothing good to say of.
+    let mut views = pool(10).backends;
+    views[1..].iter_mut().for_each(|view| (view.health, view.reason_code) = (Health::Down, ReasonCode::WrongStatus));
+    let rule = crate::panic::Rule { percent: 30, checks_elsewhere: false };
+    let panicking = PoolView::new("p".into(), Arc::default(), views, rule);
+    assert!(panicking.in_panic && !gate.is_hopeless(199, 19, &panicking));
 }
 
 struct Unpark(Thread);

@@ -132,6 +132,11 @@ impl PoolView {
         Self { gate, ..self }
     }
 
+    /// How many backends take requests: those in rotation, or in a panic all that may serve.
+    pub fn used(&self) -> usize {
+        self.backends.iter().filter(|view| self.takes_requests(view)).count()
+    }
+
     /// How many backends are in rotation.
     pub fn ready(&self) -> usize {
         self.backends.iter().filter(|view| view.in_rotation()).count()
@@ -152,8 +157,7 @@ impl PoolView {
     pub fn reason(&self) -> String {
         let mut words = format!("{} of {} backends ready", self.ready(), self.backends.len());
         if self.in_panic {
-            let used = self.backends.iter().filter(|view| self.takes_requests(view)).count();
-            let _ = write!(words, ", too few: in panic all {used} that take connections are used");
+            let _ = write!(words, ", too few: in panic all {} that take connections are used", self.used());
         }
         let out = self.backends.iter().filter(|view| !view.in_rotation());
         // A page and a log line can take a few; a pool of a thousand must not make a paragraph.
@@ -246,7 +250,7 @@ mod tests {
         let out = [view(3, Drain, Health::Up), view(4, Maintenance, Health::Up)];
         let views: Vec<_> = [ejected, failing, starting].into_iter().chain(out).chain([refused(5)]).collect();
         let pool = pool(views);
-        assert_eq!((pool.state(), pool.ready()), (PoolState::Panic, 1));
+        assert_eq!((pool.state(), pool.ready(), pool.used()), (PoolState::Panic, 1, 3));
         assert_eq!(picked(&pool, 30), [10, 10, 10, 0, 0, 0]);
         assert!(pool.reason().contains("1 of 6 backends ready, too few: in panic all 3"), "{}", pool.reason());
     }

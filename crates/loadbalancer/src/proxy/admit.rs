@@ -108,7 +108,7 @@ impl Refused {
                 let each = limits.requests_per_backend.map(|most| format!(", {most} at each backend"));
                 let whole = limits.requests.map(|most| format!(", {most} in the pool"));
                 let pool = route::pool(&worker.view());
-                let (name, ready) = pool.as_ref().map_or(("", 0), |pool| (&*pool.pool().name, pool.pool().ready()));
+                let (name, used) = pool.as_ref().map_or(("", 0), |pool| (&*pool.pool().name, pool.pool().used()));
                 let what = match self {
                     Self::QueueFull => format!("as many requests wait as may (queue.length = {})", limits.queue),
                     Self::QueueTimeout => {
@@ -117,7 +117,7 @@ impl Refused {
                     _ => "its deadline could not be kept any more".to_owned(),
                 };
                 let (each, whole) = (each.unwrap_or_default(), whole.unwrap_or_default());
-                format!("pool {name}: {ready} backends ready{each}{whole}, all in use; {what}\n")
+                format!("pool {name}: {used} backends take requests{each}{whole}, all in use; {what}\n")
             }
             Self::Overloaded => {
                 let (used, limit) = worker.shared.overload.memory();
@@ -209,7 +209,7 @@ async fn wait(client: &Rc<Client>, gate: &Gate, tried: &Tried, deadline: Option<
     let refused = |why| Err(NoPlace::Refused(why));
     let hopeless = |ahead: usize, route: &Route| {
         let left = deadline.map(|deadline| deadline.since(worker.clock.now()).as_millis() as u64);
-        left.is_some_and(|left_ms| gate.is_hopeless(left_ms, ahead, route.pool().ready()))
+        left.is_some_and(|left_ms| gate.is_hopeless(left_ms, ahead, route.pool()))
     };
     // Who waits sees what has become of the pool meanwhile.
     let newest = || route::pool(&worker.view()).ok_or(NoPlace::Nobody);
