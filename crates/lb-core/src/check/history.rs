@@ -32,7 +32,10 @@ pub struct Explained<'a> {
     pub health: Health,
     /// Why its health is what it is, in words.
     pub reason: &'a str,
+    /// Of its health; in maintenance, of that.
     pub since_unix_ms: u64,
+    /// Why it is ejected all the same.
+    pub ejected: Option<&'a str>,
     pub next_unix_ms: Option<u64>,
     /// Results in a row that say the same as the last one.
     pub streak: u32,
@@ -128,6 +131,10 @@ impl History {
             AdminState::Drain => "draining; ".to_owned(),
             _ => String::new(),
         };
+        if let Some(why) = known.ejected {
+            // Checks do not see what it is ejected for.
+            let _ = write!(words, "ejected: {why}; by its checks ");
+        }
         self.put_health(&mut words, now_ms, known, &lasts);
         match known.next_unix_ms {
             Some(next) if next > now_ms => {
@@ -142,11 +149,7 @@ impl History {
     fn put_health(&self, words: &mut String, now_ms: u64, known: &Explained<'_>, lasts: &str) {
         let Explained { reason, streak, needed, .. } = known;
         let last = self.last.as_ref();
-        // What an operator did starts `since` anew; what the checks say is older.
-        let lasts = match known.admin {
-            AdminState::Ready => format!(" for {lasts}"),
-            _ => String::new(),
-        };
+        let lasts = format!(" for {lasts}");
         let _ = match (known.health, last) {
             (Health::Unknown, _) | (_, None) => write!(words, "not checked yet: the first result decides at once"),
             (Health::Up, Some((true, _))) => write!(words, "up{lasts}: {last}", last = passes(*streak)),
@@ -214,6 +217,7 @@ mod tests {
         health: Health::Down,
         reason: "status 503 instead of 200-299",
         since_unix_ms: 100_000,
+        ejected: None,
         next_unix_ms: Some(115_000),
         streak: 5,
         needed: 2,
@@ -251,7 +255,10 @@ mod tests {
         let words = explained(&history, Explained { admin: AdminState::Maintenance, next_unix_ms: None, ..up });
         assert!(words.contains("in maintenance for 12 s: it is not checked"), "{words}");
         let words = explained(&history, Explained { admin: AdminState::Drain, ..up });
-        assert!(words.starts_with("draining; up, but 7 of 3"), "{words}");
+        assert!(words.starts_with("draining; up for 12 s, but 7 of 3"), "{words}");
+        let why = Some("5 errors in a row; back in 7 s (1st time)");
+        let words = explained(&history, Explained { ejected: why, ..up });
+        assert!(words.starts_with("ejected: 5 errors in a row; back in 7 s (1st time); by its checks up for"), "{words}");
     }
 
     #[test]

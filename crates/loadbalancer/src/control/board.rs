@@ -60,6 +60,9 @@ pub(super) struct Entry {
     /// Why its health is what it is.
     pub health_code: ReasonCode,
     pub health_words: String,
+    /// Since when its health is what it is.
+    pub health_since_unix_ms: u64,
+    /// Since when it is in its state: health, what the operator asked for, and ejection together.
     pub since_unix_ms: u64,
     pub last: Option<LastCheck>,
     pub next_unix_ms: Option<u64>,
@@ -155,6 +158,7 @@ impl Board {
             standing: Standing::default(),
             health_code: ReasonCode::NotCheckedYet,
             health_words: "not checked yet".to_owned(),
+            health_since_unix_ms: now_ms,
             since_unix_ms: now_ms,
             last: None,
             next_unix_ms: Some(now_ms),
@@ -346,6 +350,7 @@ impl Board {
             }
         };
         debug_assert!(verdict != Health::Unknown, "a result always decides");
+        entry.health_since_unix_ms = now_ms;
         entry.since_unix_ms = now_ms;
         self.changed = true;
         self.event(now_ms, EventKind::Health, Some(place), message);
@@ -380,6 +385,7 @@ impl Board {
         } else if before == AdminState::Maintenance {
             // What was known is out of date: the next result decides at once, and it is asked for at once.
             entry.health.reset();
+            entry.health_since_unix_ms = now_ms;
             entry.epoch += 1;
             entry.health_code = ReasonCode::NotCheckedYet;
             entry.health_words = "back from maintenance; not checked yet".to_owned();

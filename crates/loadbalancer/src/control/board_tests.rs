@@ -35,6 +35,10 @@ fn report(at: u32, outcome: Outcome) -> Report {
     Report { backend: BackendId(at), epoch: 0, outcome, took, address, discovery: None }
 }
 
+fn explained(board: &Board, config: &Config, now_ms: u64) -> String {
+    board.checks(&config.health, (0, 0), now_ms).explanation
+}
+
 fn live(at: u32) -> LiveFailure {
     LiveFailure { backend: BackendId(at), failure: refused() }
 }
@@ -79,4 +83,20 @@ async fn words_of_a_lasting_outage_make_no_snapshots_and_nothing_that_was_sent_i
     assert!(board.take_snapshot().is_none());
     board.take_report(&config.health, report(0, Outcome::Failed(refused())), 40);
     assert_eq!(board.take_snapshot().unwrap().pools[0].backends[0].reason_code, ReasonCode::ConnectionRefused);
+}
+
+#[tokio::test]
+async fn what_ejects_and_what_an_operator_asks_for_do_not_change_since_when_checks_say_so() {
+    let (mut board, config) = board(&[]);
+    board.take_suspect(BackendId(0), 50_010);
+    board.settle(50_010);
+    let words = explained(&board, &config, 60_010);
+    assert!(words.starts_with("ejected: 5 errors in a row; back in "), "{words}");
+    assert!(words.contains("by its checks up for 1 min 0 s"), "{words}");
+    board.set_admin("default", "b0", AdminState::Drain, 60_010).unwrap();
+    board.settle(60_010);
+    let words = explained(&board, &config, 70_010);
+    assert!(words.starts_with("draining; up for 1 min 10 s"), "{words}");
+    board.set_admin("default", "b0", AdminState::Maintenance, 80_000).unwrap();
+    assert!(explained(&board, &config, 90_000).starts_with("in maintenance for 10 s"));
 }

@@ -1,25 +1,33 @@
 //! What the checks of one backend have found, for whoever asks why it is up or down; and the metrics of all checks.
 
-use lb_core::api::{Checks, ReasonCode};
+use lb_core::api::{AdminState, BackendState, Checks, ReasonCode};
 use lb_core::check::Explained;
+use lb_core::health::HealthPolicy;
 use lb_core::metrics::text::Page;
 
 use super::board::{Board, Place};
 use super::metrics::Row;
-use crate::worker::Shared;
 
 impl Board {
     /// The last results of a backend, and what they say.
-    pub(super) fn checks(&self, shared: &Shared, place: Place, now_ms: u64) -> Checks {
+    pub(super) fn checks(&self, policy: &HealthPolicy, place: Place, now_ms: u64) -> Checks {
         let entry = &self.pools[place.0].entries[place.1];
+        let ejected = match entry.state() {
+            BackendState::Ejected => entry.standing.ejections.words_at(self.now_ms()),
+            _ => None,
+        };
         let known = Explained {
             admin: entry.admin,
             health: entry.health.health(),
             reason: &entry.health_words,
-            since_unix_ms: entry.since_unix_ms,
+            since_unix_ms: match entry.admin {
+                AdminState::Maintenance => entry.since_unix_ms,
+                _ => entry.health_since_unix_ms,
+            },
+            ejected: ejected.as_deref(),
             next_unix_ms: entry.next_unix_ms,
             streak: entry.health.streak(),
-            needed: entry.health.needed(&shared.config.health),
+            needed: entry.health.needed(policy),
         };
         Checks {
             pool: self.pools[place.0].name.to_string(),
