@@ -29,6 +29,8 @@ const MERGE: &str = r"
     check('what is named is replaced', next.tick === 2 && next.version === 'v' && next.pools[0].state === 'degraded' && next.pools[0].policy === 'round_robin');
     check('a changed backend gets its new rate', String(next.pools[0].backends[0].recent_requests_per_s) === '1,10');
     check('an unchanged backend repeats its rate', String(next.pools[0].backends[1].recent_requests_per_s) === '2,2');
+    const told = applyDelta({ ...status, retries: { active: 1 } }, { ...delta(2, []), overload: { level: 'shed' }, pools: [{ name: 'p', queue: { waiting: 3 }, backends: [] }] });
+    check('overload and the queue follow, and who does not tell has said nothing', told.overload.level === 'shed' && told.pools[0].queue.waiting === 3 && told.retries.active === 1 && applyDelta(status, { ...delta(2, []), retries: { active: 2 } }).retries.active === 2);
     check('events are taken once', next.events.length === 2);
     check('the old status is left alone', status.tick === 1 && status.events.length === 1 && status.pools[0].backends[0].recent_requests_per_s.length === 1);
     check('an old delta changes nothing', applyDelta(next, delta(2, [])) === next);

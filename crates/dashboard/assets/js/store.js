@@ -19,6 +19,8 @@ export function applyDelta(status, delta) {
     generation: delta.generation,
     ready: delta.ready,
     connections: delta.connections,
+    overload: delta.overload ?? status.overload,
+    retries: delta.retries ?? status.retries,
     traffic: delta.traffic,
     history: [...status.history, delta.sample].slice(-HISTORY_KEPT),
     events: [...status.events, ...delta.events.filter((event) => event.seq > newest)].slice(-EVENTS_KEPT),
@@ -41,6 +43,7 @@ function applyToPool(pool, change) {
     state: change.state,
     reason: change.reason,
     traffic: change.traffic,
+    queue: change.queue,
     backends: [...backends, ...changed.values()],
   };
 }

@@ -85,6 +85,7 @@ pub(crate) fn delta(tick: u64) -> Delta {
         connections: Connections { open: 5, accepted_total: 9 },
         overload: Overload { memory_used_bytes: 7, ..Overload::default() },
         traffic: traffic(12.0),
+        retries: Some(Retries { connect_total: 3, ..Retries::default() }),
         pools: vec![PoolDelta {
             name: "default".to_owned(),
             state: PoolState::Degraded,

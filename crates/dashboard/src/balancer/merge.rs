@@ -25,6 +25,9 @@ pub(crate) fn apply(status: &mut Status, delta: &Delta) -> Result<(), Gap> {
     status.connections = delta.connections;
     status.overload.clone_from(&delta.overload);
     status.traffic.clone_from(&delta.traffic);
+    if let Some(retries) = delta.retries {
+        status.retries = retries;
+    }
     status.history.push(delta.sample);
     keep_newest(&mut status.history, HISTORY_KEPT);
     let newest = status.events.last().map_or(0, |event| event.seq);

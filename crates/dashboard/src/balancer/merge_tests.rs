@@ -8,6 +8,12 @@ fn a_delta_replaces_what_it_names_and_leaves_the_rest() {
     assert_eq!((merged.tick, merged.now_unix_ms, merged.generation), (2, 2000, 2));
     assert_eq!(merged.version, "1.2.3");
     assert_eq!(merged.connections.open, 5);
+    assert_eq!(merged.retries.connect_total, 3);
+    let old = Delta { retries: None, ..delta(3) };
+    apply(&mut merged, &old).unwrap();
+    assert_eq!(merged.retries.connect_total, 3, "who does not tell has not said 0");
+    let mut merged = status(1);
+    apply(&mut merged, &delta(2)).unwrap();
     assert!((merged.traffic.requests_per_s - 12.0).abs() < 1e-9);
     assert_eq!(merged.pools[0].policy, "round_robin");
     assert_eq!(merged.pools[0].reason, "1 of 2 backends ready");

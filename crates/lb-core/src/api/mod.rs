@@ -204,6 +204,7 @@ pub struct Backend {
     pub ejection: Ejection,
     pub traffic: Traffic,
     /// What `traffic.in_flight` is made of.
+    #[serde(default)]
     pub in_flight: InFlight,
     /// How far it is on its way out; `null` while it is wanted.
     pub drain: Option<Drain>,
@@ -396,6 +397,9 @@ pub struct Delta {
     #[serde(default)]
     pub overload: Overload,
     pub traffic: Traffic,
+    /// `None` from a balancer that does not tell.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub retries: Option<Retries>,
     pub pools: Vec<PoolDelta>,
     /// Events that are newer than the last delta's.
     pub events: Vec<Event>,

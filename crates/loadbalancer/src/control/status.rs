@@ -110,6 +110,7 @@ impl Figures {
             connections: connections(shared),
             overload: pressure::overload(shared),
             traffic: self.whole(board),
+            retries: Some(retries(shared)),
             pools,
             events: board.events.iter().filter(|event| event.seq > told).cloned().collect(),
             sample: self.history.back().copied().unwrap_or(newest),
