@@ -1,7 +1,11 @@
 //! The chunked coding (RFC 9112 §7.1), taken apart byte by byte in constant memory.
 
-/// Bytes of sizes, extensions and trailers together: what has more is no answer to a check.
+/// Bytes of extensions and trailers together: what has more is no answer to a check. Sizes need no limit of their own: a
+/// body has one, and each chunk a byte of it at least.
 const MOST_BESIDE: u32 = 16 * 1024;
+
+/// RFC 9112 §7.1 sets no limit; the proxy takes as many digits as a number of 64 bits has.
+const MOST_DIGITS: u32 = 16;
 
 /// Where in the coding the next byte stands.
 #[derive(Debug, Default)]
@@ -9,6 +13,8 @@ pub(super) struct Chunks {
     place: Place,
     /// Of the current chunk, still to come.
     left: u64,
+    /// Of the size that is being read.
+    digits: u32,
     beside: u32,
 }
 
@@ -61,11 +67,11 @@ impl Chunks {
             }
             let Some((byte, rest)) = bytes.split_first() else { return Ok(Found::More) };
             *bytes = rest;
-            self.beside += 1;
-            if self.beside > MOST_BESIDE {
-                return Err("more chunk sizes and trailers than content");
-            }
             self.place = self.step(*byte)?;
+            self.beside += u32::from(matches!(self.place, Place::Extension | Place::Trailer | Place::InTrailer));
+            if self.beside > MOST_BESIDE {
+                return Err("more chunk extensions and trailers than an answer needs");
+            }
             if self.place == Place::Through {
                 return Ok(Found::End);
             }
@@ -78,6 +84,10 @@ impl Chunks {
         };
         Ok(match (self.place, byte) {
             (Size | Digits, byte) if byte.is_ascii_hexdigit() => {
+                self.digits = if self.place == Size { 1 } else { self.digits + 1 };
+                if self.digits > MOST_DIGITS {
+                    return Err("a chunk size with too many digits");
+                }
                 let digit = char::from(byte).to_digit(16).map_or(0, u64::from);
                 self.left =
                     self.left.checked_mul(16).and_then(|left| left.checked_add(digit)).ok_or("a chunk too large")?;

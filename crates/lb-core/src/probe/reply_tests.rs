@@ -76,12 +76,19 @@ fn answers_of_all_framings_are_read() {
 }
 
 #[test]
+fn small_chunks_are_an_answer_as_for_the_proxy() {
+    let body = "x".repeat(MOST_HEAD);
+    let bytes = format!("{CHUNKED}{}0\r\n\r\n", "0000000000000001\r\nx\r\n".repeat(MOST_HEAD));
+    assert_eq!(read(bytes.as_bytes(), 4096, false), Ok((200, body.into_bytes(), true)));
+}
+
+#[test]
 fn what_is_no_answer_is_a_failure_with_its_class() {
     use ReasonCode::{BadResponse, Closed, TlsResponse, TooLong};
     let long = format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(MOST_HEAD));
     let fields = format!("HTTP/1.1 200 OK\r\n{}\r\n", "X: y\r\n".repeat(MOST_FIELDS + 1));
     let interim = "HTTP/1.1 102 On it\r\n\r\n".repeat(1000);
-    let chunks = format!("{CHUNKED}{}", "1\r\nx\r\n".repeat(MOST_HEAD));
+    let chunks = format!("{CHUNKED}{}", "1;e\r\nx\r\n".repeat(MOST_HEAD));
     let trailers = format!("{CHUNKED}0\r\n{}", "X: y\r\n".repeat(MOST_HEAD));
     let endless = format!("HTTP/1.1 200 OK\r\n\r\n{}", "x".repeat(MOST_BODY as usize + 1));
     for (bytes, code) in [
@@ -106,6 +113,7 @@ fn what_is_no_answer_is_a_failure_with_its_class() {
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx", BadResponse),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok0\r\n\r\n", BadResponse),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n", BadResponse),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n00000000000000001\r\n", BadResponse),
         ("\u{15}\u{3}\u{1}\0\u{2}\u{2}\u{28}", TlsResponse),
         (&long, TooLong),
         (&interim, TooLong),
