@@ -91,9 +91,7 @@ impl Failure {
     pub fn of_connect(error: &std::io::Error) -> Self {
         use std::io::ErrorKind;
         match error.kind() {
-            ErrorKind::ConnectionRefused => {
-                Self::new(ReasonCode::ConnectionRefused, "connection refused")
-            }
+            ErrorKind::ConnectionRefused => Self::new(ReasonCode::ConnectionRefused, "connection refused"),
             ErrorKind::TimedOut => Self::new(ReasonCode::ConnectTimeout, "connect timed out"),
             _ => Self::new(ReasonCode::Unreachable, error.to_string()),
         }

@@ -333,7 +333,8 @@ mod tests {
 
     #[test]
     fn the_kept_token_is_not_shown_to_other_machines() {
-        for (host, here) in [("localhost", true), ("127.0.0.9", true), ("::1", true), ("lb", false), ("10.0.0.1", false)]
+        for (host, here) in
+            [("localhost", true), ("127.0.0.9", true), ("::1", true), ("lb", false), ("10.0.0.1", false)]
         {
             assert_eq!(is_this_machine(host), here, "{host}");
         }

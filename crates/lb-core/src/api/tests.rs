@@ -254,7 +254,9 @@ fn the_wire_format_is_the_golden_one() {
 #[test]
 fn what_an_older_balancer_leaves_out_is_nothing() {
     let mut row = serde_json::to_value(backend()).unwrap();
-    row.as_object_mut().unwrap().retain(|key, _| !["ejection", "effective_weight", "in_flight"].contains(&key.as_str()));
+    row.as_object_mut()
+        .unwrap()
+        .retain(|key, _| !["ejection", "effective_weight", "in_flight"].contains(&key.as_str()));
     let row: Backend = serde_json::from_value(row).unwrap();
     assert_eq!((row.ejection, row.in_flight), (Ejection::default(), InFlight::default()));
 }

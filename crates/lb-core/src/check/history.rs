@@ -258,7 +258,10 @@ mod tests {
         assert!(words.starts_with("draining; up for 12 s, but 7 of 3"), "{words}");
         let why = Some("5 errors in a row; back in 7 s (1st time)");
         let words = explained(&history, Explained { ejected: why, ..up });
-        assert!(words.starts_with("ejected: 5 errors in a row; back in 7 s (1st time); by its checks up for"), "{words}");
+        assert!(
+            words.starts_with("ejected: 5 errors in a row; back in 7 s (1st time); by its checks up for"),
+            "{words}"
+        );
     }
 
     #[test]

@@ -81,7 +81,9 @@ pub(super) fn command() -> Command {
                 .default_value("60s")
                 .value_parser(|text: &str| {
                     let most = |time: &Duration| *time <= LONGEST_TIMEOUT;
-                    parse::duration(text).filter(most).ok_or("expected a duration such as 500ms, 60s or 5m, at most 24h")
+                    parse::duration(text)
+                        .filter(most)
+                        .ok_or("expected a duration such as 500ms, 60s or 5m, at most 24h")
                 })
                 .help("How long to wait at most, up to 24h; 0s only looks"),
         )

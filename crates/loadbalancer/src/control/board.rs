@@ -207,8 +207,7 @@ impl Board {
         let pools = self.pools.iter().map(|pool| {
             let views = pool.entries.iter().map(Entry::view).collect();
             let rule = pool.rotation.policy().panic_rule();
-            PoolView::new(Arc::clone(&pool.name), Arc::clone(&pool.cursor), views, rule)
-                .with_gate(pool.gate.clone())
+            PoolView::new(Arc::clone(&pool.name), Arc::clone(&pool.cursor), views, rule).with_gate(pool.gate.clone())
         });
         Some(Snapshot { generation: self.generation, pools: pools.collect() })
     }

@@ -203,7 +203,11 @@ fn answer(command: Command, shared: &Shared, board: &mut Board, figures: &Figure
             drop(reply.send(changed.map(|place| figures.backend(shared, board, place))));
         }
         Command::Checks { pool, backend, reply } => {
-            drop(reply.send(board.place(&pool, &backend).map(|place| board.checks(&shared.config.health, place, unix_ms()))));
+            drop(
+                reply.send(
+                    board.place(&pool, &backend).map(|place| board.checks(&shared.config.health, place, unix_ms())),
+                ),
+            );
         }
         Command::DrainOf { pool, backend, reply } => {
             // Looked at now, so that the answer is about now and not about the last look.

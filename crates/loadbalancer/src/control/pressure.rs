@@ -128,7 +128,9 @@ impl Pressure {
     fn level_words(&self, before: Level) -> String {
         let (used, limit) = (self.reading.used >> 20, self.memory.limit >> 20);
         let whose = match &self.memory.source {
-            Source::Group(_) => format!("{}, {} MiB of it by this process", self.memory.words(), self.reading.own >> 20),
+            Source::Group(_) => {
+                format!("{}, {} MiB of it by this process", self.memory.words(), self.reading.own >> 20)
+            }
             _ => self.memory.words(),
         };
         let follows = match (before, self.level) {
