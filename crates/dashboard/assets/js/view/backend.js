@@ -59,12 +59,14 @@ function stateCell() {
       state.show(lookUp(BACKEND_STATES, backend.state));
       setText(since, `for ${span(now - backend.since_unix_ms)}`);
       setText(reason, backend.reason);
-      const leaving = backend.admin !== 'ready';
       const left = backend.traffic.in_flight;
-      safe.hidden = !leaving;
-      setAttribute(safe, 'data-tone', left === 0 ? 'ok' : 'warn');
-      setIcon(safeIcon, left === 0 ? 'check' : 'drain');
-      setText(safeWord, left === 0 ? 'Safe to stop now' : `${plural(left, 'request')} in flight left`);
+      // A load balancer of before knows only the count.
+      const done = backend.drain?.safe_to_stop ?? left === 0;
+      const words = backend.drain?.words ?? `${plural(left, 'request')} in flight left`;
+      safe.hidden = backend.admin === 'ready';
+      setAttribute(safe, 'data-tone', done ? 'ok' : 'warn');
+      setIcon(safeIcon, done ? 'check' : 'drain');
+      setText(safeWord, done ? 'Safe to stop now' : words);
     },
   };
 }
