@@ -2,10 +2,25 @@
 //! limits of 0, so that nothing behind this asks twice.
 
 use lb_core::outlier::{ErrorAnswers, FEWEST_HOSTS, OutlierPolicy};
+use lb_core::panic;
 use lb_core::rotation::RotationPolicy;
 
 use super::parse;
 use super::validate::Judge;
+
+/// What means nothing without detection.
+const TUNES: [&str; 10] = [
+    "outlier.consecutive",
+    "outlier.errors",
+    "outlier.interval",
+    "outlier.success_rate_hosts",
+    "outlier.success_rate_requests",
+    "outlier.failure_percent",
+    "outlier.failure_requests",
+    "outlier.max_ejected",
+    "outlier.base_time",
+    "outlier.max_time",
+];
 
 impl Judge<'_> {
     pub(super) fn rotation(&mut self) -> RotationPolicy {
@@ -41,10 +56,26 @@ impl Judge<'_> {
             let most = 100_u32.saturating_sub(policy.outlier.max_ejected_percent);
             policy.panic_percent = policy.panic_percent.min(most);
         }
+        // A first ejection that lasts longer than the default longest one is meant.
+        if !self.is_given("outlier.max_time") {
+            policy.outlier.max_time = policy.outlier.max_time.max(policy.outlier.base_time);
+        }
         if detects {
             self.ejections_can_happen(&policy);
+        } else {
+            self.nothing_to_tune();
         }
         policy
+    }
+
+    /// Whoever says what ejects, with detection off, believes that something does.
+    fn nothing_to_tune(&mut self) {
+        for key in TUNES {
+            // A file may spell every default out.
+            if self.is_changed(key) {
+                self.refuse_given(key, "has no meaning while outlier.detection is off; switch it on, or leave this out");
+            }
+        }
     }
 
     /// Settings that are fine each and make no sense together.
@@ -66,6 +97,16 @@ impl Judge<'_> {
         }
         if outlier.max_time < outlier.base_time {
             self.refuse_given("outlier.max_time", "is shorter than outlier.base_time; expected at least as long");
+        }
+        let (_, backends) = self.given("pool.backends");
+        let backends = backends.texts.len();
+        // One alone is never ejected, whatever is set.
+        if backends > 1 && panic::is_below(policy.panic_percent, backends - 1, backends) {
+            let words = format!(
+                "leaves nothing to outlier.detection: one of {backends} backends less would begin a panic, so none would ever be ejected; expected at most {}, or outlier.detection off",
+                100 * (backends - 1) / backends
+            );
+            self.refuse_given("panic.threshold", &words);
         }
         let both = self.is_given("outlier.max_ejected") && self.is_given("panic.threshold");
         if both && outlier.max_ejected_percent + policy.panic_percent > 100 {
@@ -111,8 +152,8 @@ mod tests {
         let off = ["--outlier-detection", "off", "--panic-threshold", "0", "--slow-start", "0s"];
         let policy = parse_with(&off, &[]).unwrap().rotation;
         assert!(policy.outlier.is_off() && policy.panic_percent == 0 && policy.slow_start.is_zero());
-        // What only matters when it is on is not held against it.
-        let (_guard, path) = file("[outlier]\ndetection = false\nmax_ejected = 0\n");
+        // A file may spell defaults out.
+        let (_guard, path) = file("[outlier]\ndetection = false\nmax_ejected = 50\n[panic]\nthreshold = 100\n");
         parse_with(&["--config", &path], &[]).unwrap();
     }
 
@@ -123,6 +164,38 @@ mod tests {
         let (_guard, path) = file("[outlier]\nmax_ejected = 90\n");
         let policy = parse_with(&["--config", &path], &[]).unwrap().rotation;
         assert_eq!((policy.panic_percent, policy.outlier.max_ejected_percent), (10, 90));
+    }
+
+    #[test]
+    fn a_first_ejection_longer_than_the_default_longest_takes_that_along() {
+        let (_guard, path) = file("[outlier]\nbase_time = \"10m\"\n");
+        let outlier = parse_with(&["--config", &path], &[]).unwrap().rotation.outlier;
+        assert_eq!((outlier.base_time, outlier.max_time), (Duration::from_secs(600), Duration::from_secs(600)));
+    }
+
+    #[test]
+    fn what_tunes_a_detection_that_is_off_is_refused() {
+        let values = ["9", "\"5xx\"", "\"1s\"", "9", "9", "9", "9", "9", "\"1s\"", "\"900s\""];
+        for (key, value) in TUNES.iter().zip(values) {
+            let name = key.strip_prefix("outlier.").unwrap();
+            let found = refusals(&format!("[outlier]\ndetection = false\n{name} = {value}\n"));
+            assert!(found.contains(key) && found.contains("while outlier.detection is off"), "{key}: {found}");
+        }
+    }
+
+    #[test]
+    fn a_threshold_that_leaves_nothing_to_eject_is_refused_for_so_many_backends() {
+        let refused = |backends: &[&str], threshold: &str| {
+            let backends = backends.iter().flat_map(|backend| ["--backend", backend]);
+            let args: Vec<&str> = backends.chain(["--panic-threshold", threshold]).collect();
+            parse_with(&args, &[]).err().map(|error| error.to_string())
+        };
+        let two = ["a:1", "b:1"];
+        let words = refused(&two, "51").unwrap();
+        assert!(words.contains("panic.threshold") && words.contains("outlier.detection"), "{words}");
+        assert!(words.contains("at most 50"), "{words}");
+        assert_eq!((refused(&two, "50"), refused(&two[..1], "100")), (None, None));
+        assert!(refused(&["a:1", "b:1", "c:1"], "67").is_some() && refused(&["a:1", "b:1", "c:1"], "66").is_none());
     }
 
     #[test]
