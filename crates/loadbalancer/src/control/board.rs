@@ -407,4 +407,4 @@ impl Entry {
 
 #[cfg(test)]
 #[path = "board_tests.rs"]
-mod tests;
+pub(super) mod tests;

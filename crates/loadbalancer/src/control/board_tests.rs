@@ -8,7 +8,7 @@ use super::*;
 use crate::config::{Command, parse};
 
 /// A board of three backends, `b0` to `b2`, that are all up, with these options; and its settings.
-fn board(args: &[&str]) -> (Board, Config) {
+pub(in crate::control) fn board(args: &[&str]) -> (Board, Config) {
     let names = (0..3).flat_map(|at| ["--backend".to_owned(), format!("127.0.0.1:808{at},name=b{at}")]);
     let args = ["loadbalancer".to_owned()].into_iter().chain(names).chain(args.iter().map(|arg| (*arg).to_owned()));
     let Ok(Command::Run(config)) = parse(args.map(Into::into), |_| None).unwrap() else { panic!("not to be run") };

@@ -10,6 +10,7 @@ mod board;
 mod checker;
 mod checks;
 mod drain;
+mod episodes;
 mod figures;
 mod metrics;
 mod place;

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use lb_core::api::{self, EventKind, OverloadLevel};
 use lb_core::metrics::{LocalReply, WorkerTotals};
-use lb_core::overload::{Change, Episode, Level, SHED_FROM, SHRINK_FROM};
+use lb_core::overload::{Level, SHED_FROM, SHRINK_FROM};
 
 use super::board::Board;
+use super::episodes::Episodes;
 use super::figures::{Figures, worker_totals};
 use super::unix_ms;
 use crate::clock::Clock;
@@ -29,9 +30,7 @@ pub(super) struct Pressure {
     reading: Reading,
     looks: u32,
     level: Level,
-    queue: Episode,
-    connections: Episode,
-    rate: Episode,
+    episodes: Episodes,
 }
 
 impl Pressure {
@@ -51,9 +50,7 @@ impl Pressure {
             reading,
             looks: 0,
             level: Level::Calm,
-            queue: Episode::default(),
-            connections: Episode::default(),
-            rate: Episode::default(),
+            episodes: Episodes::default(),
         }
     }
 
@@ -74,29 +71,7 @@ impl Pressure {
         if level != before {
             board.event(unix_ms(), EventKind::Overload, None, self.level_words(before));
         }
-        let totals = worker_totals(shared);
-        let mut say = |change: Option<Change>, what: &str, now: &str| match change {
-            Some(Change::Began) => board.event(unix_ms(), EventKind::Overload, None, format!("{what}: {now}")),
-            Some(Change::Ended { refused, lasted_ms }) => {
-                let seconds = lasted_ms as f64 / 1000.0;
-                let words = format!("{what}: over; {refused} refused in {seconds:.1} s");
-                board.event(unix_ms(), EventKind::Overload, None, words);
-            }
-            None => {}
-        };
-        say(
-            self.queue.observe(refused(&totals), now_ms),
-            "the pool is full",
-            "requests that wait in vain are answered 503",
-        );
-        let conns = shared.backend_conns.refused.load(std::sync::atomic::Ordering::Relaxed);
-        say(
-            self.connections.observe(conns, now_ms),
-            "pool.max_connections is reached",
-            "requests that need one more are answered 503",
-        );
-        let limited = totals.local_replies[LocalReply::RateLimited as usize];
-        say(self.rate.observe(limited, now_ms), "clients ask too often", "those are answered 429");
+        self.episodes.look(shared, board, &worker_totals(shared), now_ms);
     }
 
     /// A limit may be changed while we run: a container is resized, an operator of the machine writes to its group.
