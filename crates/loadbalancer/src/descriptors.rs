@@ -41,6 +41,13 @@ pub(crate) struct Shares {
     pub clients: usize,
     /// To backends, idle ones included: as many as clients may need, and what clients leave.
     pub backends: usize,
+    /// The limit that open descriptors are watched against; 0 is not at all.
+    pub watched: u64,
+}
+
+/// How many the process has open; `None` when the system does not say (Linux before 6.2). Takes none itself.
+pub(crate) fn open() -> Option<u64> {
+    std::fs::metadata("/proc/self/fd").ok().map(|directory| directory.len()).filter(|open| *open > 0)
 }
 
 /// How many connections `limit` descriptors carry; says in the log how it came about.
@@ -48,7 +55,8 @@ pub(crate) fn share_out(limit: u64, config: &Config) -> Shares {
     let backends = config.pool.backends.len();
     // A connection that is kept for the next check is held between them, too.
     let checks = if config.checks.reuse { backends } else { backends.min(config.checks.concurrency) };
-    let carried = carried(limit, config.workers, checks);
+    let reserve = reserve(limit, config.workers, checks);
+    let carried = carried(limit, reserve);
     let connections = match config.admission.connections {
         Some(asked) if asked > carried => {
             tracing::warn!(
@@ -62,14 +70,26 @@ pub(crate) fn share_out(limit: u64, config: &Config) -> Shares {
     };
     tracing::info!(descriptors = limit, connections, "limits");
     // Both halves are alike; what a smaller limit leaves of the clients' is the backends'.
-    Shares { clients: connections, backends: 2 * carried - connections }
+    // Where the reserve is squeezed it is what we need ourselves that fills the limit, and refusing work frees none of it.
+    let watched = if is_squeezed(limit, reserve) { 0 } else { limit };
+    Shares { clients: connections, backends: 2 * carried - connections, watched }
+}
+
+/// What is set aside: a tenth at least, so that a full house alone is not yet the overload that begins at 95 %
+/// ([`SHED_FROM`](lb_core::overload::SHED_FROM)).
+fn reserve(limit: u64, workers: usize, checks: usize) -> usize {
+    let needed = OWN + PER_WORKER * workers + admin::MOST_DESCRIPTORS + checks;
+    needed.max(usize::try_from(limit / 10).unwrap_or(usize::MAX))
+}
+
+fn is_squeezed(limit: u64, reserve: usize) -> bool {
+    reserve as u64 > limit / 2
 }
 
 /// Half of what is left after the reserve. Under a limit so small that the reserve would take nearly all, half goes to
 /// it: both sides then work, in small.
-fn carried(limit: u64, workers: usize, checks: usize) -> usize {
+fn carried(limit: u64, reserve: usize) -> usize {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let reserve = OWN + PER_WORKER * workers + admin::MOST_DESCRIPTORS + checks;
     ((limit - reserve.min(limit / 2)) / 2).max(1)
 }
 
@@ -79,10 +99,11 @@ mod tests {
 
     #[test]
     fn clients_get_half_of_what_the_reserve_leaves() {
-        let reserve = OWN + 2 * PER_WORKER + admin::MOST_DESCRIPTORS + 3;
-        assert_eq!(carried(10_000, 2, 3), (10_000 - reserve) / 2);
+        let needed = OWN + 2 * PER_WORKER + admin::MOST_DESCRIPTORS + 3;
+        assert_eq!((reserve(1024, 2, 3), carried(1024, needed)), (needed, (1024 - needed) / 2));
         for limit in [0, 1, 64, 200, 1024, 4096, 1 << 20, u64::MAX] {
-            let clients = carried(limit, 2, 3);
+            let reserve = reserve(limit, 2, 3);
+            let clients = carried(limit, reserve);
             assert!(clients >= 1);
             if limit > 64 {
                 assert!(2 * clients as u64 <= limit - (reserve as u64).min(limit / 2), "{clients} of {limit}");
@@ -92,6 +113,25 @@ mod tests {
 
     #[test]
     fn more_checks_leave_less_for_clients() {
-        assert!(carried(4096, 2, 1024) < carried(4096, 2, 3));
+        assert!(carried(4096, reserve(4096, 2, 1024)) < carried(4096, reserve(4096, 2, 3)));
+    }
+
+    #[test]
+    fn a_full_house_is_no_overload() {
+        use lb_core::overload::Level;
+        for limit in [1024, 4096, 65_536, 1 << 20] {
+            let reserve = reserve(limit, 2, 3);
+            let full = 2 * carried(limit, reserve) as u64 + OWN as u64;
+            assert!(!is_squeezed(limit, reserve) && Level::Calm.next(full, limit) < Level::Shed, "{full} of {limit}");
+        }
+        assert!(is_squeezed(100, reserve(100, 2, 3)));
+    }
+
+    #[test]
+    fn what_is_open_is_counted_without_opening_anything() {
+        let Some(before) = open() else { return };
+        let files: Vec<_> = (0..50).map(|_| std::fs::File::open("/dev/null").unwrap()).collect();
+        // Other tests open and close some meanwhile.
+        assert!(open().unwrap() + 25 > before + files.len() as u64);
     }
 }

@@ -1,4 +1,5 @@
-//! Whether there is too much of everything, and how it is known: what the process takes of its memory, and what that is.
+//! Whether there is too much of everything, and how it is known: what the process takes of its memory and of its
+//! descriptors, and what those are. The level is that of the scarcer of the two.
 //!
 //! The limit is the operator's word, else the least of what the control group (version 2 or 1, and those above it) and
 //! the machine have. What is measured against it is what would be counted against it: resident memory, or in a control
@@ -26,6 +27,9 @@ pub(crate) struct Overload {
     level: CachePadded<AtomicU8>,
     used: AtomicU64,
     limit: AtomicU64,
+    /// Descriptors that are open, and that there are; 0 when they are not watched.
+    open: AtomicU64,
+    descriptors: AtomicU64,
     /// New connections that there is memory for until the next look: set by the control task, taken from by workers.
     /// Between two looks thousands may come, and nothing else would stop them in time.
     room: CachePadded<AtomicI64>,
@@ -58,7 +62,29 @@ impl Overload {
         (self.used.load(Ordering::Relaxed), self.limit.load(Ordering::Relaxed))
     }
 
-    /// The control task's word. `room` is the bytes that new connections may take; `None` is no limit.
+    /// Descriptors open, and the limit that they are watched against; 0 is none.
+    pub(crate) fn descriptors(&self) -> (u64, u64) {
+        (self.open.load(Ordering::Relaxed), self.descriptors.load(Ordering::Relaxed))
+    }
+
+    /// What is scarcest, in words.
+    pub(crate) fn words(&self) -> String {
+        let ((used, limit), (open, descriptors)) = (self.memory(), self.descriptors());
+        let share = |used: u64, limit: u64| used as f64 / limit.max(1) as f64;
+        if limit > 0 && share(used, limit) >= share(open, descriptors) || descriptors == 0 {
+            format!("memory: {} of {} MiB used", used >> 20, limit >> 20)
+        } else {
+            format!("descriptors: {open} of {descriptors} open")
+        }
+    }
+
+    /// The control task's word about descriptors.
+    pub(crate) fn set_descriptors(&self, open: u64, limit: u64) {
+        self.open.store(open, Ordering::Relaxed);
+        self.descriptors.store(limit, Ordering::Relaxed);
+    }
+
+    /// The control task's word about memory, and the level of all. `room` is the bytes that new connections may take; `None` is no limit.
     pub(crate) fn set(&self, level: Level, used: u64, limit: u64, room: Option<u64>) {
         self.used.store(used, Ordering::Relaxed);
         self.limit.store(limit, Ordering::Relaxed);
@@ -288,6 +314,17 @@ mod tests {
 
     const MEMINFO: (&str, &str) = ("proc/meminfo", "MemTotal:        1024 kB\nMemFree:  7 kB\n");
     const STATM: (&str, &str) = ("proc/self/statm", "100 20 5 1 0 9 0\n");
+
+    #[test]
+    fn what_is_scarcest_is_named() {
+        let overload = Overload::default();
+        overload.set(Level::Shed, 250 << 20, 256 << 20, Some(0));
+        assert_eq!(overload.words(), "memory: 250 of 256 MiB used");
+        overload.set_descriptors(999, 1000);
+        assert_eq!(overload.words(), "descriptors: 999 of 1000 open");
+        overload.set(Level::Shed, 256 << 20, 256 << 20, Some(0));
+        assert_eq!(overload.words(), "memory: 256 of 256 MiB used");
+    }
 
     #[test]
     fn the_operator_has_the_last_word_and_resident_memory_is_measured() {

@@ -81,6 +81,8 @@ pub(crate) struct Shared {
     /// The moment that all clocks count from.
     pub started: Instant,
     pub overload: Overload,
+    /// The limit that descriptors are watched against; 0 is not at all.
+    pub descriptors: u64,
     /// `None` when clients may ask as often as they like.
     pub rate: Option<RateLimiter>,
     pub backend_conns: Arc<OpenConns>,
@@ -182,6 +184,7 @@ impl Shared {
         Arc::new(Self {
             started: Instant::now(),
             overload: Overload::default(),
+            descriptors: shares.watched,
             rate,
             backend_conns: OpenConns::new(config.admit.connections, shares.backends),
             snapshot: ArcSwap::default(),

@@ -31,6 +31,12 @@ pub struct Overload {
     pub memory_used_bytes: u64,
     /// 0 when none is known.
     pub memory_limit_bytes: u64,
+    /// Descriptors that the process has open.
+    #[serde(default)]
+    pub descriptors_open: u64,
+    /// Against this limit; 0 when they are not watched.
+    #[serde(default)]
+    pub descriptors_limit: u64,
     /// Connections to backends, idle ones included.
     pub backend_connections: u64,
     /// `null` is what descriptors carry.

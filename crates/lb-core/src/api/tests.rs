@@ -128,6 +128,8 @@ fn overload() -> Overload {
         reason: Some("memory: 250 of 256 MiB used; from 95 % on".to_owned()),
         memory_used_bytes: 262_144_000,
         memory_limit_bytes: 268_435_456,
+        descriptors_open: 120,
+        descriptors_limit: 1024,
         backend_connections: 12,
         backend_connections_limit: Some(100),
     }

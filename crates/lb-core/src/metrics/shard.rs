@@ -106,7 +106,7 @@ pub enum LocalReply {
     QueueTimeout,
     /// 504: it waited for a place, and its deadline could not be kept any more.
     QueueDeadline,
-    /// 503: memory is nearly used up.
+    /// 503: memory or descriptors are nearly used up.
     Overloaded,
     /// 429: its client asks too often. The client's fault, but nothing is wrong with the request, and its connection
     /// goes on: no [`Rejected`].

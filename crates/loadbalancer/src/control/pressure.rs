@@ -12,6 +12,7 @@ use super::episodes::Episodes;
 use super::figures::{Figures, worker_totals};
 use super::unix_ms;
 use crate::clock::Clock;
+use crate::descriptors;
 use crate::overload::{Memory, Reading, Source};
 use crate::worker::Shared;
 
@@ -29,7 +30,9 @@ pub(super) struct Pressure {
     /// The last one that succeeded.
     reading: Reading,
     looks: u32,
+    /// Of memory, and of descriptors.
     level: Level,
+    descriptors: Level,
     episodes: Episodes,
 }
 
@@ -50,6 +53,7 @@ impl Pressure {
             reading,
             looks: 0,
             level: Level::Calm,
+            descriptors: Level::Calm,
             episodes: Episodes::default(),
         }
     }
@@ -66,12 +70,31 @@ impl Pressure {
             }
             None => self.level,
         };
-        shared.overload.set(level, self.reading.used, self.memory.limit, self.memory.room(self.reading));
+        self.look_at_descriptors(shared, board);
+        // Who comes while there are none would only take one to be told so.
+        let room = if self.descriptors == Level::Shed { Some(0) } else { self.memory.room(self.reading) };
+        shared.overload.set(level.max(self.descriptors), self.reading.used, self.memory.limit, room);
         let before = std::mem::replace(&mut self.level, level);
         if level != before {
             board.event(unix_ms(), EventKind::Overload, None, self.level_words(before));
         }
         self.episodes.look(shared, board, &worker_totals(shared), now_ms);
+    }
+
+    fn look_at_descriptors(&mut self, shared: &Shared, board: &mut Board) {
+        let limit = shared.descriptors;
+        let open = match descriptors::open() {
+            Some(open) => open,
+            // What there are hardly any others than.
+            None => (shared.connections() + shared.backend_conns.open()) as u64,
+        };
+        shared.overload.set_descriptors(open, limit);
+        let level = self.descriptors.next(open, limit);
+        let before = std::mem::replace(&mut self.descriptors, level);
+        if level != before {
+            let words = format!("descriptors: {open} of {limit} open: {}", follows(before, level));
+            board.event(unix_ms(), EventKind::Overload, None, words);
+        }
     }
 
     /// A limit may be changed while we run: a container is resized, an operator of the machine writes to its group.
@@ -108,13 +131,17 @@ impl Pressure {
             }
             _ => self.memory.words(),
         };
-        let follows = match (before, self.level) {
-            (_, Level::Shed) => "new requests are answered 503".to_owned(),
-            (Level::Shed, Level::Shrink) => "requests are taken again; idle connections are closed".to_owned(),
-            (_, Level::Shrink) => "idle connections are closed".to_owned(),
-            (_, Level::Calm) => "over".to_owned(),
-        };
-        format!("memory: {used} of {limit} MiB used ({whose}): {follows}")
+        format!("memory: {used} of {limit} MiB used ({whose}): {}", follows(before, self.level))
+    }
+}
+
+/// What a change of level means, for people.
+fn follows(before: Level, now: Level) -> &'static str {
+    match (before, now) {
+        (_, Level::Shed) => "new requests are answered 503",
+        (Level::Shed, Level::Shrink) => "requests are taken again; idle connections are closed",
+        (_, Level::Shrink) => "idle connections are closed",
+        (_, Level::Calm) => "over",
     }
 }
 
@@ -143,11 +170,11 @@ pub(super) fn queue(shared: &Shared, at: usize) -> Option<api::Queue> {
 
 /// The state of the whole.
 pub(super) fn overload(shared: &Shared) -> api::Overload {
-    let (used, limit) = shared.overload.memory();
+    let ((used, limit), descriptors) = (shared.overload.memory(), shared.overload.descriptors());
     let level = shared.overload.level();
     let reason = (level > Level::Calm).then(|| {
         let from = if level == Level::Shed { SHED_FROM } else { SHRINK_FROM };
-        format!("memory: {} of {} MiB used; from {from} % on", used >> 20, limit >> 20)
+        format!("{}; from {from} % on", shared.overload.words())
     });
     api::Overload {
         level: match level {
@@ -158,6 +185,8 @@ pub(super) fn overload(shared: &Shared) -> api::Overload {
         reason,
         memory_used_bytes: used,
         memory_limit_bytes: limit,
+        descriptors_open: descriptors.0,
+        descriptors_limit: descriptors.1,
         backend_connections: shared.backend_conns.open() as u64,
         backend_connections_limit: shared.backend_conns.most().map(|most| most as u64),
     }

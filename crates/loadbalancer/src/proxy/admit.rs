@@ -70,7 +70,7 @@ pub(super) enum Refused {
     QueueTimeout,
     /// It waited, and could not be answered by its deadline any more.
     QueueDeadline,
-    /// Memory is nearly used up.
+    /// Memory or descriptors are nearly used up.
     Overloaded,
     /// Its client asks too often; seconds until it may again.
     TooOften(u64),
@@ -119,10 +119,7 @@ impl Refused {
                 let (each, whole) = (each.unwrap_or_default(), whole.unwrap_or_default());
                 format!("pool {name}: {used} backends take requests{each}{whole}, all in use; {what}\n")
             }
-            Self::Overloaded => {
-                let (used, limit) = worker.shared.overload.memory();
-                format!("memory: {} of {} MiB used\n", used >> 20, limit >> 20)
-            }
+            Self::Overloaded => format!("{}\n", worker.shared.overload.words()),
             Self::TooOften(seconds) => match &admit.rate {
                 Some(rate) => {
                     let (requests, period) = (rate.policy.requests, rate.policy.period);
