@@ -94,15 +94,20 @@ pub enum Change {
 }
 
 /// Calm for so long ends an episode: longer than a client that obeys Retry-After stays away.
-const QUIET_MS: u64 = 5000;
+pub const QUIET_MS: u64 = 5000;
 
 impl Episode {
-    /// Takes in a counter, which only grows, and the time.
+    /// Takes in a counter, which only grows, and the time; [`QUIET_MS`] of calm end it.
     pub fn observe(&mut self, count: u64, now_ms: u64) -> Option<Change> {
+        self.observe_until_quiet(count, now_ms, QUIET_MS)
+    }
+
+    /// The same; `quiet_ms` of calm end it.
+    pub fn observe_until_quiet(&mut self, count: u64, now_ms: u64, quiet_ms: u64) -> Option<Change> {
         let before = std::mem::replace(&mut self.seen, count);
         match &mut self.open {
             Some((_, _, last_ms)) if count > before => *last_ms = now_ms,
-            Some((first, since_ms, last_ms)) if now_ms.saturating_sub(*last_ms) >= QUIET_MS => {
+            Some((first, since_ms, last_ms)) if now_ms.saturating_sub(*last_ms) >= quiet_ms => {
                 let ended = Change::Ended { refused: count - *first, lasted_ms: *last_ms - *since_ms };
                 self.open = None;
                 return Some(ended);
@@ -167,6 +172,8 @@ mod tests {
         assert_eq!(episode.observe(9, 8000), Some(Change::Ended { refused: 9, lasted_ms: 2000 }));
         assert_eq!(episode.observe(9, 20_000), None);
         assert_eq!(episode.observe(10, 21_000), Some(Change::Began));
+        assert_eq!(episode.observe_until_quiet(10, 29_000, 9000), None);
+        assert!(episode.observe_until_quiet(10, 30_000, 9000).is_some());
     }
 
     proptest! {

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use lb_core::api::EventKind;
 use lb_core::metrics::{LocalReply, WorkerTotals};
-use lb_core::overload::{Change, Episode};
+use lb_core::overload::{Change, Episode, QUIET_MS};
 
 use super::board::Board;
 use super::{pressure, unix_ms};
@@ -61,6 +61,15 @@ impl Watch {
         }
     }
 
+    /// After how much calm it is over. What is no refusal may come now and then for hours, at the pace of single clients
+    /// or of the intervals of outlier detection, and must not fill the event list with beginnings and ends.
+    const fn quiet_ms(self) -> u64 {
+        match self {
+            Self::QueueFull | Self::Connections | Self::Rate => QUIET_MS,
+            _ => 60_000,
+        }
+    }
+
     const fn kind(self) -> EventKind {
         match self {
             Self::Withheld => EventKind::Ejection,
@@ -95,7 +104,7 @@ impl Episodes {
     fn observe(&mut self, board: &mut Board, counts: [u64; Watch::ALL.len()], now_ms: u64) {
         for ((watch, episode), count) in Watch::ALL.into_iter().zip(&mut self.episodes).zip(counts) {
             let (what, follows, counted) = watch.words();
-            let message = match episode.observe(count, now_ms) {
+            let message = match episode.observe_until_quiet(count, now_ms, watch.quiet_ms()) {
                 Some(Change::Began) => format!("{what}: {follows}"),
                 Some(Change::Ended { lasted_ms, .. }) if counted.is_empty() => {
                     format!("{what}: over after {:.1} s", lasted_ms as f64 / 1000.0)
@@ -151,7 +160,7 @@ mod tests {
                 counts
             };
             let before = board.events.len();
-            for (count, now_ms) in [(0, 0), (3, 1000), (9, 2000), (9, 4000), (9, 9000), (9, 20_000)] {
+            for (count, now_ms) in [(0, 0), (3, 1000), (9, 2000), (9, 4000), (9, 90_000), (9, 200_000)] {
                 episodes.observe(&mut board, counts(count), now_ms);
             }
             let told = &told(&board)[before..];
