@@ -112,12 +112,10 @@ impl Judge<'_> {
         }
     }
 
-    /// Refuses `key` if somebody said it.
+    /// Refuses `key` if somebody said anything but its default: a file may write down all of them.
     fn only_with(&mut self, key: &'static str, words: &str) {
-        if self.is_given(key) {
-            let (_, given) = self.given(key);
-            let value = given.texts.last().map(|(text, _)| text.clone());
-            self.refuse(&given.origin, key, value, words);
+        if self.is_changed(key) {
+            self.refuse_given(key, words);
         }
     }
 }
