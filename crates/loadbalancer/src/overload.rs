@@ -419,7 +419,7 @@ mod tests {
         assert_eq!(reading, Reading { used: 990_000, own: 81_920 });
         assert_eq!((memory.level(Level::Calm, reading), memory.room(reading)), (Level::Shrink, Some(100_000 - 81_920)));
         assert_eq!(memory.level(Level::Calm, Reading { own: 100_000, ..reading }), Level::Shed);
-        let own = Source::Group(Group { directory: root.clone(), v2: true, above: false });
+        let own = Source::Group(Group { directory: root, v2: true, above: false });
         let own = Memory { source: own, ..memory };
         assert_eq!(own.level(Level::Calm, reading), Level::Shed);
         assert_eq!((own.room(reading), Memory::unknown().room(reading)), (Some(0), None));

@@ -73,7 +73,10 @@ impl Judge<'_> {
         for key in TUNES {
             // A file may spell every default out.
             if self.is_changed(key) {
-                self.refuse_given(key, "has no meaning while outlier.detection is off; switch it on, or leave this out");
+                self.refuse_given(
+                    key,
+                    "has no meaning while outlier.detection is off; switch it on, or leave this out",
+                );
             }
         }
     }

@@ -51,9 +51,11 @@ impl Watch {
             }
             Self::Rate => ("clients ask too often", "those are answered 429", "refused"),
             Self::Repeats => ("the budget of repeats is used up", "failed requests are not sent again", "not repeated"),
-            Self::Withheld => {
-                ("backends fail that cannot be left out", "too few others are left, so they stay in", "ejections withheld")
-            }
+            Self::Withheld => (
+                "backends fail that cannot be left out",
+                "too few others are left, so they stay in",
+                "ejections withheld",
+            ),
             Self::Deadlines => ("requests pass their deadline", "they are answered 504, or cut", "ended"),
             Self::Means => ("descriptors, ports or memory are used up", "requests are answered 503", "refused"),
             Self::Paused => ("limits.connections are open", "accepting pauses, clients wait", ""),
