@@ -4,6 +4,7 @@ mod access;
 mod admin;
 mod balancing;
 mod checks;
+mod config_files;
 mod deadlines;
 mod drain;
 mod ejection;

@@ -1,6 +1,8 @@
 //! The wire format, pinned: what stands in `golden.json` is what dashboards and scripts of former versions read.
 //! `UPDATE_GOLDEN=1 cargo test -p lb-core api` writes it anew; a field may be added, never renamed or dropped.
 
+mod fuzz;
+
 use super::*;
 
 fn traffic() -> Traffic {

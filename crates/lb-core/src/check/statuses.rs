@@ -62,6 +62,7 @@ impl fmt::Display for Statuses {
 
 #[cfg(test)]
 mod tests {
+    use lb_fuzz::{Fuzz, Seen};
     use proptest::prelude::*;
 
     use super::*;
@@ -75,6 +76,46 @@ mod tests {
             assert_eq!(text.parse::<Statuses>(), Err(EXPECTED), "{text:?}");
         }
         assert_eq!(" 200 - 299 , 304".parse::<Statuses>().unwrap().to_string(), "200-299,304");
+    }
+
+    /// The set as plainly as it can be read.
+    fn members(text: &str) -> Option<Vec<u16>> {
+        let status = |text: &str| match text.trim().as_bytes() {
+            digits if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) => None,
+            digits => {
+                let number =
+                    digits.iter().fold(0_u64, |n, digit| n.saturating_mul(10).saturating_add(u64::from(digit - b'0')));
+                u16::try_from(number).ok().filter(|status| (200..=599).contains(status))
+            }
+        };
+        let mut members = Vec::new();
+        for part in text.split(',') {
+            let ends: Vec<Option<u16>> = part.splitn(2, '-').map(status).collect();
+            match ends[..] {
+                [Some(one)] => members.push(one),
+                [Some(low), Some(high)] if low <= high => members.extend(low..=high),
+                _ => return None,
+            }
+        }
+        (text.split(',').count() <= MOST_PARTS).then_some(members)
+    }
+
+    #[test]
+    fn fuzz_statuses() {
+        let words: &[&[u8]] =
+            &[b",", b"-", b" ", b"200", b"299", b"304", b"599", b"600", b"199", b"200-399", b"2xx", b"+"];
+        Fuzz::new(env!("CARGO_MANIFEST_DIR"), "statuses").words(words).longest(400).run(|bytes| {
+            let text = String::from_utf8_lossy(bytes);
+            let parsed = text.parse::<Statuses>();
+            assert_eq!(parsed.is_ok(), members(&text).is_some(), "{text:?}");
+            let Ok(set) = parsed else { return Seen::refused().of(&(text.contains('-'), text.contains(','))) };
+            let members = members(&text).expect("as was just seen");
+            let differs = (0..=1000).find(|status| set.contains(*status) != members.contains(status));
+            assert_eq!(differs, None, "{text:?}");
+            let shown = set.to_string();
+            assert_eq!(shown.parse::<Statuses>().as_ref(), Ok(&set), "{shown:?}");
+            Seen::taken().of(&(set.0.len().min(4), shown.contains('-')))
+        });
     }
 
     proptest! {

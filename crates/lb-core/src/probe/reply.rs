@@ -292,5 +292,8 @@ fn too_long() -> Failure {
 }
 
 #[cfg(test)]
+#[path = "reply_fuzz.rs"]
+mod fuzz;
+#[cfg(test)]
 #[path = "reply_tests.rs"]
 mod tests;

@@ -5,9 +5,9 @@ use proptest::prelude::*;
 use super::*;
 
 #[derive(Default)]
-struct Seen {
-    status: Option<u16>,
-    body: Vec<u8>,
+pub(super) struct Seen {
+    pub(super) status: Option<u16>,
+    pub(super) body: Vec<u8>,
 }
 
 impl Judge for Seen {

@@ -12,6 +12,8 @@
 
 mod address;
 mod entry;
+#[cfg(test)]
+mod fuzz;
 mod line;
 mod lines;
 mod stamp;

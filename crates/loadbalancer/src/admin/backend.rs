@@ -15,7 +15,7 @@ use crate::config::duration;
 use crate::control::{Command, Gone, NotFound};
 
 /// The longest wait of one request: below the minute after which proxies and clients in between give up.
-const LONGEST_WAIT: Duration = Duration::from_secs(50);
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(50);
 
 /// Names in the path: pool and backend.
 type Names = Path<(String, String)>;
@@ -76,7 +76,7 @@ fn unknown(not_found: NotFound) -> Response {
 }
 
 /// How long to wait, from the query.
-fn wait(query: &str) -> Result<Duration, String> {
+pub(super) fn wait(query: &str) -> Result<Duration, String> {
     let mut wait = Duration::ZERO;
     for part in query.split('&').filter(|part| !part.is_empty()) {
         let given = part.strip_prefix("wait=").and_then(duration);

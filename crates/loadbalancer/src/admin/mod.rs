@@ -5,6 +5,8 @@
 
 mod auth;
 mod backend;
+#[cfg(test)]
+mod fuzz;
 mod health;
 mod problem;
 mod spares;

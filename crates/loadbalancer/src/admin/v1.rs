@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, put};
 use axum::{Json, Router};
 use lb_core::api::{AdminState, StateChange, TUNNELS_LISTED, Tunnels};
+use serde_json::{Value, json};
 
 use super::{Admin, auth, backend, problem, stream};
 use crate::control::Command;
@@ -47,7 +48,7 @@ async fn set_state(
     Path((pool, backend)): Path<(String, String)>,
     body: axum::body::Bytes,
 ) -> Response {
-    let Ok(StateChange { state }) = serde_json::from_slice(&body) else {
+    let Some(state) = asked_state(&body) else {
         let words = AdminState::ALL.map(AdminState::as_str).join(", ");
         let detail = format!("the body must be {{\"state\":\"…\"}} with one of {words}");
         return problem::refuse(StatusCode::UNPROCESSABLE_ENTITY, "body", detail);
@@ -58,4 +59,12 @@ async fn set_state(
         Ok(Err(not_found)) => problem::refuse(StatusCode::NOT_FOUND, "unknown-backend", not_found.0),
         Err(_) => problem::ending(),
     }
+}
+
+/// The state that a body asks for.
+pub(super) fn asked_state(body: &[u8]) -> Option<AdminState> {
+    let StateChange { state } = serde_json::from_slice(body).ok()?;
+    // serde also takes `["drain"]` and `{"state":{"drain":null}}` for it, which nobody was promised.
+    let plain = serde_json::from_slice::<Value>(body).ok()? == json!({ "state": state });
+    plain.then_some(state)
 }

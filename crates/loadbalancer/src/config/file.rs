@@ -8,7 +8,8 @@ use super::raw::{Given, Origin, Problem, Raw, Wrong};
 
 /// Lowers the text of file `name`. Whatever could be read is returned along with every problem found.
 pub(super) fn lower(name: &str, text: &str) -> (Raw, Vec<Problem>) {
-    let mut reader = Reader { name, text, raw: Raw::default(), problems: Vec::new() };
+    let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+    let mut reader = Reader { name, text, lines, raw: Raw::default(), problems: Vec::new() };
     let (table, errors) = DeTable::parse_recoverable(text);
     for error in errors {
         let at = error.span().map_or(0, |span| span.start);
@@ -23,6 +24,9 @@ pub(super) fn lower(name: &str, text: &str) -> (Raw, Vec<Problem>) {
 struct Reader<'a> {
     name: &'a str,
     text: &'a str,
+    /// Where each line begins: every value has its place told, and a search from the top for each takes minutes in a file
+    /// of a hundred thousand lines.
+    lines: Vec<usize>,
     raw: Raw,
     problems: Vec<Problem>,
 }
@@ -31,9 +35,9 @@ type Key<'i> = Spanned<std::borrow::Cow<'i, str>>;
 
 impl Reader<'_> {
     fn origin(&self, at: usize) -> Origin {
-        let before = &self.text[..at.min(self.text.len())];
-        let line = before.matches('\n').count() + 1;
-        let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+        let at = at.min(self.text.len());
+        let line = self.lines.partition_point(|start| *start <= at);
+        let column = self.text[self.lines[line - 1]..at].chars().count() + 1;
         Origin::File(self.name.to_owned(), line, column)
     }
 
@@ -178,11 +182,14 @@ impl Reader<'_> {
     }
 
     fn unknown(&mut self, path: &str, at: usize, known: impl Iterator<Item = &'static str>) {
+        let far = path.len().max(4) / 3;
+        // Nothing is nearer than the lengths are: a key of a megabyte is not compared with all that there are.
+        let length = path.chars().count();
         let near = known
-            .filter(|key| !key.is_empty())
+            .filter(|key| !key.is_empty() && key.len().abs_diff(length) <= far)
             .map(|key| (distance(path, key), key))
             .min()
-            .filter(|(distance, _)| *distance <= path.len().max(4) / 3);
+            .filter(|(distance, _)| *distance <= far);
         let hint = near.map(|(_, key)| format!("; did you mean {key}?")).unwrap_or_default();
         self.problem(at, path, None, format!("there is no such key{hint}"));
     }

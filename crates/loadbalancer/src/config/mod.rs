@@ -7,6 +7,10 @@ mod checks;
 mod cli;
 mod drain;
 mod file;
+#[cfg(test)]
+mod fuzz;
+#[cfg(test)]
+mod fuzz_values;
 mod options;
 mod parse;
 mod raw;

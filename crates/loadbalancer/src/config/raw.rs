@@ -85,7 +85,8 @@ impl fmt::Display for Problem {
         write!(f, "{}: ", self.origin)?;
         let named = matches!(&self.origin, Origin::Variable(variable) if *variable == self.key);
         if !self.key.is_empty() && !named {
-            write!(f, "{}: ", self.key)?;
+            // A key of a file may be any text, in quotes; a line of ours stays a line.
+            write!(f, "{}: ", self.key.escape_debug())?;
         }
         if let Some(value) = &self.value {
             write!(f, "{value:?}: ")?;

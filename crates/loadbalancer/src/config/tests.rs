@@ -7,21 +7,25 @@ pub(super) fn parse_with(args: &[&str], env: &[(&str, &str)]) -> Result<Config, 
     let env: HashMap<String, String> = env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     let matches = command_without_environment().try_get_matches_from([&["loadbalancer"], args].concat()).unwrap();
     let (_, config_file, mut typed) = cli::lower(&matches, |name| env.get(name).cloned());
-    // clap reads the real environment only; here variables come from the table of the test.
+    variables(&mut typed, |name| env.get(name).cloned());
+    let mut problems = Vec::new();
+    let file = config_file.map(|given| read_file(&given, &mut problems)).unwrap_or_default();
+    finish(typed.or(file), problems)
+}
+
+/// clap reads the real environment only; here variables come from `var`.
+pub(super) fn variables(typed: &mut Raw, var: impl Fn(&str) -> Option<String>) {
     for option in options::OPTIONS {
-        if let Some(text) = option.variable.and_then(|variable| env.get(variable)) {
-            let origin = Origin::Variable(option.variable.unwrap().to_owned());
+        if let Some((variable, text)) = option.variable.and_then(|name| Some((name, var(name)?))) {
+            let origin = Origin::Variable(variable.to_owned());
             let texts = match option.kind {
-                options::Kind::Backends => parse::split_backends(text),
-                _ => vec![text.clone()],
+                options::Kind::Backends => parse::split_backends(&text),
+                _ => vec![text],
             };
             let texts = texts.into_iter().map(|text| (text, origin.clone())).collect();
             typed.values.entry(option.name()).or_insert(Given { texts, origin });
         }
     }
-    let mut problems = Vec::new();
-    let file = config_file.map(|given| read_file(&given, &mut problems)).unwrap_or_default();
-    finish(typed.or(file), problems)
 }
 
 /// What is wrong with a file of this text.
@@ -30,7 +34,7 @@ pub(super) fn problems(text: &str) -> String {
     parse_with(&["--config", &path], &[]).unwrap_err().to_string()
 }
 
-fn command_without_environment() -> clap::Command {
+pub(super) fn command_without_environment() -> clap::Command {
     command().mut_args(|arg| arg.env(None))
 }
 

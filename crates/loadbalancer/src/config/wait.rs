@@ -119,7 +119,7 @@ pub(super) fn lower(matches: &ArgMatches, var: impl Fn(&str) -> Option<String>) 
 }
 
 /// `http://HOST[:PORT][/PATH]`.
-fn address(text: &str) -> Result<AdminAddress, String> {
+pub(super) fn address(text: &str) -> Result<AdminAddress, String> {
     let expected = "expected http://HOST[:PORT][/PATH], such as http://localhost:8089";
     // A variable that is set but empty counts as unset.
     let text = if text.is_empty() { DEFAULT_ADMIN } else { text };
@@ -133,7 +133,11 @@ fn address(text: &str) -> Result<AdminAddress, String> {
         None => 80,
         Some(_) => authority.port_u16().ok_or_else(|| format!("the port is no number from 0 to 65535; {expected}"))?,
     };
-    let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+    let host = authority.host();
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host).to_owned();
+    if host.is_empty() || host.contains(['[', ']']) {
+        return Err(format!("it names no host; {expected}"));
+    }
     Ok(AdminAddress { host, port, path: url.path().trim_end_matches('/').to_owned() })
 }
 

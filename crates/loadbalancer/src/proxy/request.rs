@@ -65,12 +65,47 @@ impl RequestId<'_> {
     }
 }
 
+/// What else counts for how a head is read.
+pub(super) struct Asking<'a> {
+    /// Whether the peer's own forwarding fields are believed.
+    trusted: bool,
+    /// Whether it asks about the server as a whole though its target does not say `*`.
+    about_server: bool,
+    has_body: bool,
+    /// Our own pseudonym.
+    via: &'a str,
+    /// Protocols that may be switched to.
+    upgrades: &'a [String],
+}
+
 impl<'a> Outbound<'a> {
-    /// Validates a request head.
+    /// Validates a request head, and lets it shorten its own time.
     ///
     /// # Errors
     /// Why it cannot be forwarded; the client's fault.
     pub(super) fn new(client: &'a Client, head: &'a Parts) -> Result<Self, ProxyError> {
+        let config = &client.worker.shared.config;
+        let asking = Asking {
+            trusted: client.trusted,
+            about_server: client.about_server.get(),
+            has_body: client.has_body(),
+            via: &config.via,
+            upgrades: &config.upgrades,
+        };
+        let (outbound, time_left) = Self::read(&asking, head, || client.worker.random())?;
+        if let Some(left) = time_left {
+            client.time.request_until(client.worker.clock.now().plus(left));
+        }
+        Ok(outbound)
+    }
+
+    /// The same, without any state: the request, and how long whoever sent it will wait at most. `number` is for an id.
+    #[inline]
+    fn read(
+        asking: &Asking<'a>,
+        head: &'a Parts,
+        number: impl FnOnce() -> u128,
+    ) -> Result<(Self, Option<Duration>), ProxyError> {
         // RFC 9110 §9.3.6: a gateway is not a tunnel to wherever a client likes. §9.3.8: an echo of the head would
         // show a script what it must not see.
         if head.method == Method::CONNECT || head.method == Method::TRACE {
@@ -83,25 +118,22 @@ impl<'a> Outbound<'a> {
         if seen.connection {
             let named = Named::by(head)?;
             // What follows its head must be the tunnel's.
-            let alone = named.upgrade && modern && !client.has_body();
-            upgrade = if alone { upgrade_of(client, head) } else { None };
+            let alone = named.upgrade && modern && !asking.has_body;
+            upgrade = if alone { upgrade_of(asking.upgrades, head) } else { None };
             takes_trailers = named.te && head.headers.get_all(TE).iter().any(|te| lists(te.as_bytes(), "trailers"));
         }
-        if seen.via && is_loop(client, head) {
+        if seen.via && is_loop(asking.via, head) {
             return Err(bad(Rejected::Loop));
         }
         // A stranger's is not even looked for.
-        let kept = if client.trusted { head.headers.get(REQUEST_ID).map(HeaderValue::as_bytes) } else { None };
+        let kept = if asking.trusted { head.headers.get(REQUEST_ID).map(HeaderValue::as_bytes) } else { None };
         let request_id = match kept {
             Some(id) if !id.is_empty() && id.len() <= MOST_REQUEST_ID => RequestId::Kept(id),
-            _ => RequestId::made(client.worker.random()),
+            _ => RequestId::made(number()),
         };
-        if seen.time_left && client.trusted {
-            shorten(client, head);
-        }
-        Ok(Self {
+        let outbound = Self {
             head,
-            target: target(client, head)?,
+            target: target(asking.about_server, head)?,
             host: host(head)?,
             request_id,
             length_announced: seen.length,
@@ -109,7 +141,9 @@ impl<'a> Outbound<'a> {
             upgrade,
             takes_trailers,
             max_forwards: max_forwards(head)?,
-        })
+        };
+        let time_left = if seen.time_left && asking.trusted { time_left(head) } else { None };
+        Ok((outbound, time_left))
     }
 }
 
@@ -142,12 +176,11 @@ impl Seen {
 }
 
 /// A trusted peer says how long it will wait: longer is in vain. What it says is believed only if it is a number.
-fn shorten(client: &Client, head: &Parts) {
-    let numbers = head.headers.get_all(TIME_LEFT).iter().filter_map(|value| value.to_str().ok()?.parse::<u32>().ok());
-    if let Some(left_ms) = numbers.min() {
-        let left = Duration::from_millis(u64::from(left_ms));
-        client.time.request_until(client.worker.clock.now().plus(left));
-    }
+fn time_left(head: &Parts) -> Option<Duration> {
+    // A sign is no part of a number, but of what the standard library takes for one.
+    let number = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse::<u32>().ok()).flatten();
+    let numbers = head.headers.get_all(TIME_LEFT).iter().filter_map(|value| number(value.to_str().ok()?));
+    numbers.min().map(|left_ms| Duration::from_millis(u64::from(left_ms)))
 }
 
 /// What `Connection` names, as far as that is not only to be left out.
@@ -187,18 +220,17 @@ fn lists(value: &[u8], word: &str) -> bool {
 }
 
 /// RFC 9110 §7.8: the first offered protocol that may be tunnelled; the others, `h2c` above all, are not passed on.
-fn upgrade_of<'a>(client: &'a Client, head: &Parts) -> Option<&'a str> {
+fn upgrade_of<'a>(allowed: &'a [String], head: &Parts) -> Option<&'a str> {
     if head.method != Method::GET {
         return None;
     }
-    let allowed = &client.worker.shared.config.upgrades;
     let offers = |name: &str| head.headers.get_all(UPGRADE).iter().any(|value| lists(value.as_bytes(), name));
     allowed.iter().map(String::as_str).find(|name| offers(name))
 }
 
 /// RFC 9110 §7.6.3: our own pseudonym, which no other process has, in `Via`.
-fn is_loop(client: &Client, head: &Parts) -> bool {
-    let own = client.worker.shared.config.via.as_bytes();
+fn is_loop(own: &str, head: &Parts) -> bool {
+    let own = own.as_bytes();
     head.headers.get_all(VIA).iter().any(|value| {
         words(value.as_bytes())
             .any(|hop| hop.split(|b| *b == b' ').nth(1).is_some_and(|by| by.eq_ignore_ascii_case(own)))
@@ -234,11 +266,11 @@ fn max_forwards(head: &Parts) -> Result<Option<u64>, ProxyError> {
 
 /// The target as a backend would get it; `None` when none gets it.
 pub(crate) fn sent_target<'a>(client: &Client, head: &'a Parts) -> Option<Cow<'a, str>> {
-    target(client, head).ok()
+    target(client.about_server.get(), head).ok()
 }
 
 /// RFC 9112 §3.2: origin form, taken from an absolute one.
-fn target<'a>(client: &Client, head: &'a Parts) -> Result<Cow<'a, str>, ProxyError> {
+fn target(about_server: bool, head: &Parts) -> Result<Cow<'_, str>, ProxyError> {
     if head.uri.authority().is_some() {
         match head.uri.scheme_str() {
             Some("http" | "https") => {}
@@ -250,7 +282,7 @@ fn target<'a>(client: &Client, head: &'a Parts) -> Result<Cow<'a, str>, ProxyErr
         // §3.2.4: only OPTIONS may ask about the server as a whole.
         Some("*") if head.method != Method::OPTIONS => Err(bad(Rejected::Target)),
         // §3.2.4: an absolute target without path and query stands for `*` with OPTIONS.
-        _ if client.about_server.get() => Ok(Cow::Borrowed("*")),
+        _ if about_server => Ok(Cow::Borrowed("*")),
         Some(target) if target.starts_with('?') => Ok(Cow::Owned(format!("/{target}"))),
         Some(target) if !target.is_empty() => Ok(Cow::Borrowed(target)),
         _ => Ok(Cow::Borrowed("/")),
@@ -341,6 +373,10 @@ pub(super) fn describe(head: &Parts) -> String {
     let _ = write!(words, "{} {path}", head.method);
     words
 }
+
+#[cfg(test)]
+#[path = "request_fuzz.rs"]
+mod fuzz;
 
 #[cfg(test)]
 mod tests {

@@ -6,6 +6,8 @@
 //! headers that the grammar does not have (a sign before a port, any byte between words, lines longer than 107 bytes)
 //! and the other would bring a second version of a dependency.
 
+#[cfg(test)]
+mod fuzz;
 mod parse;
 
 use std::fmt::Write as _;

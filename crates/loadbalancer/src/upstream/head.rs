@@ -228,7 +228,8 @@ fn read_fields(head: &Bytes, places: &[Place], names: &mut Names) -> Result<Fiel
 fn keep_alive_timeout(value: &[u8]) -> Option<Duration> {
     words(value).find_map(|word| {
         let (name, number) = word.split_at_checked(b"timeout=".len())?;
-        let number = name.eq_ignore_ascii_case(b"timeout=").then_some(number)?;
+        let named = name.eq_ignore_ascii_case(b"timeout=") && number.iter().all(u8::is_ascii_digit);
+        let number = named.then_some(number)?;
         let seconds: u32 = std::str::from_utf8(number).ok()?.parse().ok()?;
         Some(Duration::from_secs(seconds.into()))
     })

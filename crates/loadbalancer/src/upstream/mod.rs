@@ -18,7 +18,7 @@ mod head;
 mod names;
 mod open;
 #[cfg(test)]
-mod reference;
+pub(crate) mod reference;
 mod send;
 
 use std::io;

@@ -12,21 +12,25 @@ use crate::Error;
 use crate::workspace::Workspace;
 
 /// Which of our crates a crate may import.
-const MAY_IMPORT: [(&str, &[&str]); 7] = [
-    ("lb-core", &[]),
-    ("loadbalancer", &["lb-core"]),
+const MAY_IMPORT: [(&str, &[&str]); 8] = [
+    ("lb-fuzz", &[]),
+    ("lb-core", &["lb-fuzz"]),
+    ("loadbalancer", &["lb-core", "lb-fuzz"]),
     // An origin must not share the balancer's bugs.
     ("server", &[]),
     ("dashboard", &["lb-core"]),
     ("lb-sim", &["lb-core"]),
     ("xtask", &[]),
-    ("e2e", &["lb-core", "loadbalancer", "server", "dashboard", "lb-sim"]),
+    ("e2e", &["lb-core", "lb-fuzz", "loadbalancer", "server", "dashboard", "lb-sim"]),
 ];
 
 /// The domain is pure: what does I/O may be asked for only through a feature, and the command line never.
 const CORE: &str = "lb-core";
 const CORE_NEVER: [&str; 2] = ["clap", "axum"];
 const CORE_ONLY_OPTIONAL: [&str; 3] = ["tokio", "hyper", "hyper-util"];
+
+/// What only tests may depend on: it must never be part of a program.
+const ONLY_IN_TESTS: &str = "lb-fuzz";
 
 /// What a visitor sees first. Everything else belongs to a crate. Names with a leading dot belong to tools.
 const TOP_LEVEL: [&str; 7] = ["CHANGELOG.md", "Cargo.lock", "Cargo.toml", "LICENSE", "README.md", "crates", "tests"];
@@ -42,6 +46,7 @@ pub(crate) fn run() -> Result<(), Error> {
 pub(crate) fn check(workspace: &Workspace) -> Result<(), Error> {
     let mut wrong = wrong_imports(&workspace.packages);
     wrong.extend(wrong_core_dependencies(&workspace.packages));
+    wrong.extend(tests_in_programs(&workspace.packages));
     wrong.extend(wrong_wire_imports(&workspace.root.join("crates/dashboard/src")));
     let gitignore = fs::read_to_string(workspace.root.join(".gitignore")).unwrap_or_default();
     wrong.extend(wrong_top_level(&visible(&workspace.root, &gitignore)));
@@ -83,6 +88,14 @@ fn wrong_core_dependencies(packages: &[Value]) -> Vec<String> {
             }
         })
         .collect()
+}
+
+fn tests_in_programs(packages: &[Value]) -> Vec<String> {
+    let with = packages.iter().filter(|package| {
+        let dependencies = package["dependencies"].as_array().into_iter().flatten();
+        dependencies.into_iter().any(|found| found["name"] == ONLY_IN_TESTS && found["kind"] != "dev")
+    });
+    with.map(|package| format!("{} depends on {ONLY_IN_TESTS} not only in its tests", package["name"])).collect()
 }
 
 /// The dependencies of a package, and whether each comes with every build of it (not optional, not for tests only).
@@ -162,6 +175,13 @@ mod tests {
         assert_eq!(wrong_core_dependencies(&[core(Value::Null, false)]).len(), 1);
         assert_eq!(wrong_core_dependencies(&[package("lb-core", &["clap"])]).len(), 1);
         assert_eq!(wrong_core_dependencies(&[package("server", &["clap", "tokio"])]).len(), 0);
+    }
+
+    #[test]
+    fn what_is_for_tests_is_in_no_program() {
+        let with = |kind: Value| json!({ "name": "a", "dependencies": [{ "name": "lb-fuzz", "kind": kind }] });
+        assert_eq!(tests_in_programs(&[with(json!("dev")), package("b", &["c"])]), [] as [String; 0]);
+        assert_eq!(tests_in_programs(&[with(Value::Null)]).len(), 1);
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub(crate) const STEPS: &[Step] = &[
     Step { name: "docs", what: "documentation builds without a warning", needs: &[], run: docs },
     Step { name: "build", what: "the programs build in release", needs: &[], run: build },
     Step { name: "unit", what: "unit, property and documentation tests", needs: &[system::NEXTEST], run: unit },
+    Step { name: "fuzz", what: "every parser of ours, fed with anything", needs: &[system::NEXTEST], run: fuzz },
     Step {
         name: "gates",
         what: "a request costs no more than its bounds, counted",
@@ -48,6 +49,13 @@ const E2E_NEEDS: &[Need] = &[
     system::NODE,
     system::PYTHON_VENV,
 ];
+
+/// The targets of `lb-fuzz`, by their names.
+const FUZZ: &str = "test(/(^|::)fuzz_/)";
+
+/// For each target. There are a dozen, two cores run two at a time, and three minutes are what a person waits for: that is
+/// half a minute each. A minute each is `LB_FUZZ_SECONDS=60`.
+const FUZZ_SECONDS: &str = "30";
 
 /// The names, for `--only`.
 pub(crate) fn names() -> Vec<&'static str> {
@@ -82,9 +90,19 @@ fn build(workspace: &Workspace) -> Result<(), Error> {
 // of features, and the dependencies are compiled once for all tests.
 
 fn unit(workspace: &Workspace) -> Result<(), Error> {
-    let tests = run(workspace, nextest().args(["--filterset", "not package(e2e)"]));
+    let tests = run(workspace, nextest().args(["--filterset", &format!("not package(e2e) and not {FUZZ}")]));
     let docs = run(workspace, cargo().args(["test", "--workspace", "--doc", "--quiet"]));
     tests.and(docs)
+}
+
+/// All at once, as many as there are cores. `LB_FUZZ_SECONDS` says how long each, of [`FUZZ_SECONDS`] otherwise.
+fn fuzz(workspace: &Workspace) -> Result<(), Error> {
+    let mut tests = nextest();
+    tests.args(["--filterset", FUZZ]);
+    if std::env::var_os("LB_FUZZ_SECONDS").is_none() {
+        tests.env("LB_FUZZ_SECONDS", FUZZ_SECONDS);
+    }
+    run(workspace, &mut tests)
 }
 
 fn e2e(workspace: &Workspace) -> Result<(), Error> {

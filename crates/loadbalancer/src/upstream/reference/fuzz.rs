@@ -1,23 +1,16 @@
 //! The codec fed with anything: no panic, nothing held back beyond its bound, the same verdict whatever the pieces, and
-//! never a message that hyper does not understand the same way.
-//!
-//! A mutating fuzzer over the corpus that keeps what makes the codec say something new. Runs for [`USUALLY`] in the test
-//! command; `LB_FUZZ_SECONDS=36000 cargo nextest run --release -p loadbalancer fuzz --no-capture` runs it for hours, and
-//! `LB_FUZZ_SEED` repeats a run. A finding prints its input: it belongs into `corpus.rs`.
+//! never a message that hyper does not understand the same way; and what a backend says of its idle time is believed
+//! only where it is plain.
 
-use std::collections::HashSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use fastrand::Rng;
+use bytes::BytesMut;
 use http::Method;
+use lb_fuzz::{Fuzz, Seen, cuts_of, seed_of};
 
 use super::corpus::{NO_BODY, NO_HEAD, VALID};
 use super::{Verdict, check_response};
-
-const USUALLY: Duration = Duration::from_secs(20);
-
-/// Inputs kept; beyond, a new one replaces an old one.
-const MOST_KEPT: usize = 4096;
+use crate::upstream::head::{Parsed, parse};
 
 /// What parsers stumble over.
 const WORDS: &[&[u8]] = &[
@@ -88,47 +81,6 @@ const WORDS: &[&[u8]] = &[
     b"GET / HTTP/1.1\r\n\r\n",
 ];
 
-/// Says which input it was when the check of it fails.
-struct Trial<'a>(&'a [u8], &'a [usize], &'a Method);
-
-impl Drop for Trial<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let (start, end) = self.0.split_at(self.0.len().min(4000));
-            eprintln!("{} cut at {:?} broke on\nb\"{}\" and {} more", self.2, self.1, start.escape_ascii(), end.len());
-        }
-    }
-}
-
-fn mutate(rng: &mut Rng, bytes: &mut Vec<u8>, others: &[Vec<u8>]) {
-    let at = rng.usize(..=bytes.len());
-    let to = (at + rng.usize(..16)).min(bytes.len());
-    match rng.u8(..9) {
-        0 if at < bytes.len() => bytes[at] = rng.u8(..),
-        1 if at < bytes.len() => bytes[at] ^= 1 << rng.u8(..8),
-        2 => bytes.insert(at, rng.u8(..)),
-        3 => drop(bytes.drain(at..to)),
-        4 => bytes.truncate(at),
-        5 => {
-            let slice = bytes[at..to].to_vec();
-            let times = if rng.u8(..64) == 0 { rng.usize(..8192) } else { rng.usize(..4) };
-            bytes.splice(at..at, slice.repeat(times));
-        }
-        6 => {
-            let other = &others[rng.usize(..others.len())];
-            let from = rng.usize(..=other.len());
-            bytes.truncate(at);
-            bytes.extend_from_slice(&other[from..]);
-        }
-        _ => {
-            let word = WORDS[rng.usize(..WORDS.len())];
-            let until = if rng.bool() { at } else { (at + word.len()).min(bytes.len()) };
-            bytes.splice(at..until, word.iter().copied());
-        }
-    }
-    bytes.truncate(300_000);
-}
-
 /// What is new about a verdict: its kind and reason, not its bytes.
 fn kind(verdict: &Verdict) -> (u8, u16, &'static str, [u32; 4]) {
     let size = |n: usize| n.checked_ilog2().map_or(0, |log| log + 1);
@@ -145,42 +97,44 @@ fn kind(verdict: &Verdict) -> (u8, u16, &'static str, [u32; 4]) {
 
 #[test]
 fn fuzz_any_bytes_in_any_pieces() {
-    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect(name));
-    let budget = number("LB_FUZZ_SECONDS").map_or(USUALLY, Duration::from_secs);
-    let seed = number("LB_FUZZ_SEED").unwrap_or_else(|| fastrand::u64(..));
-    println!("seed {seed}");
-    let mut rng = Rng::with_seed(seed);
     let broken = NO_HEAD.iter().chain(NO_BODY).map(|(bytes, _)| *bytes);
-    let mut kept: Vec<Vec<u8>> = VALID.iter().copied().chain(broken).map(<[u8]>::to_vec).collect();
-    let mut seen = HashSet::new();
-    let (mut runs, mut whole, started) = (0_u64, 0_u64, Instant::now());
-    while started.elapsed() < budget {
-        let mut bytes = kept[rng.usize(..kept.len())].clone();
-        for _ in 0..=rng.u8(..4) {
-            mutate(&mut rng, &mut bytes, &kept);
+    let fuzz = Fuzz::new(env!("CARGO_MANIFEST_DIR"), "response").words(WORDS).longest(300_000);
+    fuzz.seeds(VALID.iter().copied().chain(broken)).run(|bytes| {
+        let method = if seed_of(bytes).is_multiple_of(8) { Method::HEAD } else { Method::GET };
+        let verdict = check_response(bytes, &cuts_of(bytes), &method);
+        let seen = if matches!(verdict, Verdict::Whole(..)) { Seen::taken() } else { Seen::refused() };
+        seen.of(&kind(&verdict))
+    });
+}
+
+/// RFC 2068 §19.7.1.1 as plainly as it can be read: of the members of the list, the first that is `timeout=` and a
+/// number.
+fn announced(value: &str) -> Option<Duration> {
+    let mut members = value.split(',').map(|member| member.trim_matches([' ', '\t']).to_ascii_lowercase());
+    members.find_map(|member| {
+        let digits = member.strip_prefix("timeout=").filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()))?;
+        Some(Duration::from_secs(digits.parse::<u32>().ok()?.into()))
+    })
+}
+
+#[test]
+fn fuzz_keep_alive() {
+    let words: &[&[u8]] = &[b"timeout=", b"max=", b",", b", ", b" ", b"\t", b"=", b"\"", b"5", b"0", b"Timeout=5"];
+    Fuzz::new(env!("CARGO_MANIFEST_DIR"), "keep_alive").words(words).longest(200).run(|bytes| {
+        if bytes.contains(&b'\r') || bytes.contains(&b'\n') {
+            return Seen::refused().of(&"a line's end");
         }
-        let method = if rng.u8(..8) == 0 { Method::HEAD } else { Method::GET };
-        // Cut everywhere, if it is short enough for that.
-        let cuts: Vec<usize> = if bytes.len() < 300 && rng.u8(..16) == 0 {
-            (0..bytes.len()).collect()
-        } else {
-            (0..rng.usize(..5)).map(|_| rng.usize(..=bytes.len())).collect()
-        };
-        let trial = Trial(&bytes, &cuts, &method);
-        let verdict = check_response(&bytes, &cuts, &method);
-        drop(trial);
-        runs += 1;
-        whole += u64::from(matches!(verdict, Verdict::Whole(..)));
-        if seen.insert(kind(&verdict)) && bytes.len() < 20_000 {
-            if kept.len() < MOST_KEPT {
-                kept.push(bytes);
-            } else {
-                let old = rng.usize(..kept.len());
-                kept[old] = bytes;
+        let head = [b"HTTP/1.1 204 No Content\r\nKeep-Alive: ", bytes, b"\r\nX: y\r\n\r\n"].concat();
+        match parse(&mut BytesMut::from(&head[..]), &Method::GET, None) {
+            Ok(Parsed::Final(head)) => {
+                assert!(!head.headers.contains_key("keep-alive"), "it ends here");
+                let value = String::from_utf8_lossy(bytes);
+                assert_eq!(head.idle, announced(&value), "{value:?}");
+                if head.idle.is_some() { Seen::taken() } else { Seen::refused() }.of(&value.matches(',').count().min(3))
             }
+            // RFC 9110 §5.5: bytes that no value may have.
+            Err(why) => Seen::refused().of(&why),
+            other => panic!("a whole head is {other:?}"),
         }
-    }
-    println!("{runs} inputs, {whole} of them whole messages, {} kinds of verdict", seen.len());
-    // A fuzzer whose inputs are all refused at the first byte tests nothing.
-    assert!(whole * 20 > runs && whole < runs, "{whole} of {runs} inputs were messages");
+    });
 }

@@ -140,7 +140,7 @@ pub(super) fn hyper_reads_response(bytes: &[u8], method: &Method, closed: bool) 
 }
 
 /// Runs hyper's server over `pieces`; `answer` gets each request. Returns what the server wrote.
-pub(super) fn hyper_serves<F, B>(pieces: &[&[u8]], answer: impl Fn(Request<Incoming>) -> F) -> Vec<u8>
+pub(crate) fn hyper_serves<F, B>(pieces: &[&[u8]], answer: impl Fn(Request<Incoming>) -> F) -> Vec<u8>
 where
     F: Future<Output = Response<B>>,
     B: Body<Data = Bytes, Error = Infallible> + 'static,

@@ -20,7 +20,8 @@ use super::body::Piece;
 use super::encode::named_by_connection;
 use super::fields::is_hop_by_hop;
 use super::head::{BodyFraming, Parsed, parse};
-use memory::{hyper_reads_response, hyper_serves};
+use memory::hyper_reads_response;
+pub(crate) use memory::hyper_serves;
 
 /// Most that our codec may hold back while it waits for more: a head, which is larger than a size line and trailers.
 const MOST_KEPT_BACK: usize = 64 * 1024;
