@@ -312,4 +312,40 @@ mod tests {
         sweep.run(&clock, Ending::default(), Duration::ZERO);
         assert!(sweep.entries.borrow().is_empty());
     }
+
+    #[test]
+    fn what_is_under_way_is_told_by_what_it_waits_for_its_type_and_its_age() {
+        let (clock, sweep, backend) = (Clock::new(), Sweep::default(), BackendId(3));
+        let (begun, never) = (clock.read(), clock.now().plus(Duration::from_secs(3600)));
+        let old = begun.plus(STREAM_AFTER);
+        let deadline = sweep.enter(Waiting::NextRequest, never);
+        let kind = |now| deadline.under_way(now).map(|(_, kind, _)| kind);
+        assert_eq!(kind(old), None);
+        deadline.begin_work(backend, begun);
+        deadline.set(Waiting::ResponseHead, never);
+        assert_eq!(deadline.under_way(old), Some((backend, Kind::Request, STREAM_AFTER)));
+        deadline.set(Waiting::ResponseBody, never);
+        assert_eq!((kind(begun), kind(old)), (Some(Kind::Request), Some(Kind::Stream)));
+        deadline.is_event_stream();
+        assert_eq!(kind(begun), Some(Kind::Stream));
+        deadline.set(Waiting::Tunnel, never);
+        assert_eq!(kind(begun), Some(Kind::Tunnel));
+        deadline.end_work();
+        assert_eq!(kind(old), None);
+    }
+
+    #[test]
+    fn what_is_cut_stays_so_until_its_work_ends_but_not_while_it_connects() {
+        let (clock, sweep) = (Clock::new(), Sweep::default());
+        let never = clock.read().plus(Duration::from_secs(3600));
+        let deadline = sweep.enter(Waiting::Connect, never);
+        deadline.begin_work(BackendId(0), clock.now());
+        assert!(!deadline.cut() && !deadline.is_cut());
+        deadline.set(Waiting::ResponseHead, never);
+        assert!(deadline.cut() && !deadline.cut(), "it is news once");
+        deadline.set(Waiting::ResponseBody, never);
+        assert!(deadline.is_cut());
+        deadline.end_work();
+        assert!(!deadline.is_cut());
+    }
 }

@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crossbeam_utils::CachePadded;
 use lb_core::api::{AdminState, AtDeadline, Drain, DrainReport, EventKind, InFlight};
 use lb_core::metrics::Kind;
 use lb_core::metrics::text::Page;
@@ -19,7 +20,7 @@ use super::board::{Board, Entry, Place};
 use super::figures::worker_totals;
 use super::metrics::Row;
 use crate::config::DrainConfig;
-use crate::worker::Shared;
+use crate::worker::{Shared, WorkerSlot};
 
 /// Between two looks while some backend is on its way out: how late its safety is noticed.
 pub(super) const LOOK_INTERVAL: Duration = Duration::from_millis(100);
@@ -131,7 +132,7 @@ impl Board {
     fn look_at_drain(&mut self, shared: &Shared, (pool, at): Place, now_ms: u64) -> Option<String> {
         let entry = &mut self.pools[pool].entries[at];
         let leaving = entry.leaving.as_mut()?;
-        let told = all_took_over(shared, leaving.generation);
+        let told = all_took_over(&shared.workers, leaving.generation);
         // In this order: what a worker picked before it took the snapshot over is counted by then.
         let safe = told && entry.backend.in_flight() == 0;
         match (safe, leaving.safe_since_unix_ms) {
@@ -168,9 +169,9 @@ impl Board {
 
 /// Whether all workers have taken over this snapshot. Those that have not are woken: one without connections looks only
 /// now and then.
-fn all_took_over(shared: &Shared, generation: u64) -> bool {
+fn all_took_over(workers: &[CachePadded<WorkerSlot>], generation: u64) -> bool {
     let mut all = true;
-    for worker in &shared.workers {
+    for worker in workers {
         if worker.generation.load(Ordering::Acquire) < generation {
             worker.busy.notify_one();
             all = false;
@@ -228,6 +229,8 @@ pub(super) fn metrics(page: &mut Page, shared: &Shared, rows: &[Row<'_>]) {
 
 #[cfg(test)]
 mod tests {
+    use std::task::{Context, Waker};
+
     use super::*;
 
     #[test]
@@ -237,6 +240,24 @@ mod tests {
         assert_eq!(words(1, 0, 0, None), "1 request in flight");
         assert_eq!(words(2, 0, 1, Some(12_400)), "2 requests and 1 tunnel in flight, the oldest for 12 s");
         assert_eq!(words(2, 3, 1, None), "2 requests, 3 streams and 1 tunnel in flight");
+    }
+
+    fn woken(worker: &WorkerSlot) -> bool {
+        let notified = std::pin::pin!(worker.busy.notified());
+        notified.poll(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    #[test]
+    fn a_worker_that_has_not_been_told_is_waited_for_and_woken() {
+        let workers = [CachePadded::<WorkerSlot>::default(), CachePadded::default()];
+        workers[0].generation.store(7, Ordering::Release);
+        workers[1].generation.store(6, Ordering::Release);
+        assert!(!all_took_over(&workers, 7));
+        // Only the one that lags is woken.
+        assert_eq!([woken(&workers[0]), woken(&workers[1])], [false, true]);
+        workers[1].generation.store(8, Ordering::Release);
+        assert!(all_took_over(&workers, 7));
+        assert!(!woken(&workers[1]));
     }
 
     #[test]
