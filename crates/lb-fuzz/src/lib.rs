@@ -21,7 +21,7 @@
 //! * A target whose inputs are nearly all refused, or nearly all taken, fails: it tests nothing.
 //!
 //! # Variables
-//! `LB_FUZZ_SECONDS`: of mutating for each target; [`USUALLY`] without it. `LB_FUZZ_SEED`: repeats a run. `LB_FUZZ_KEEP`:
+//! `LB_FUZZ_SECONDS`: of mutating for each target; [`USUALLY`] without it. `LB_FUZZ_SEED`: another run than the usual one, or one again. `LB_FUZZ_KEEP`:
 //! when set, shortens what was found to be new and writes it into the corpus.
 
 mod corpus;
@@ -38,6 +38,9 @@ use hang::Watch;
 
 /// For everybody's `cargo test`: enough to find what a change breaks plainly. `cargo xtask test` gives more.
 const USUALLY: Duration = Duration::from_secs(2);
+
+/// Without `LB_FUZZ_SEED`: a test command says the same of the same commit. Whoever looks for more gives another.
+const SEED: u64 = 1;
 
 /// Inputs kept in memory; beyond, a new one replaces an old one.
 const MOST_KEPT: usize = 4096;
@@ -155,7 +158,7 @@ impl Fuzz {
     /// When `check` does; when there is no corpus, a variable is no number, or the inputs test nothing.
     pub fn run(self, mut check: impl FnMut(&[u8]) -> Seen) {
         let budget = number("LB_FUZZ_SECONDS").map_or(USUALLY, Duration::from_secs);
-        let seed = number("LB_FUZZ_SEED").unwrap_or_else(|| fastrand::u64(..));
+        let seed = number("LB_FUZZ_SEED").unwrap_or(SEED);
         let keeps = std::env::var_os("LB_FUZZ_KEEP").is_some();
         println!("{}: seed {seed}", self.corpus.name());
         let mut kept = self.inputs();

@@ -261,7 +261,9 @@ fn said_again(raw: &Raw, config: &Config) {
         again.values.insert("admin.token_file", flagged.clone());
     }
     let mut other = finish(again, problems).unwrap_or_else(|error| panic!("{error}{text}"));
-    if !raw.values.contains_key("proxy.via") {
+    let named = raw.values.get("proxy.via").and_then(|given| given.texts.last());
+    if named.is_none_or(|(name, _)| name.trim().is_empty()) {
+        // Each time another.
         other.via.clone_from(&config.via);
     }
     assert_eq!(format!("{other:?}"), format!("{config:?}"), "{text}");

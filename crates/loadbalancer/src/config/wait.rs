@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command};
 
@@ -97,7 +98,8 @@ pub(super) fn command() -> Command {
         .arg(
             arg("admin-token-file", "FILE")
                 .env("ADMIN_TOKEN_FILE")
-                .value_parser(clap::value_parser!(PathBuf))
+                // An empty variable is none; a parser of paths would refuse it.
+                .value_parser(OsStringValueParser::new().map(PathBuf::from))
                 .help("File that holds the bearer token"),
         )
 }
@@ -134,7 +136,12 @@ pub(super) fn address(text: &str) -> Result<AdminAddress, String> {
         Some(_) => authority.port_u16().ok_or_else(|| format!("the port is no number from 0 to 65535; {expected}"))?,
     };
     let host = authority.host();
-    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host).to_owned();
+    let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    // RFC 3986 §3.2.2: what stands in brackets is an IPv6 address.
+    if bracketed.is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_err()) {
+        return Err(format!("what stands in brackets is no IPv6 address; {expected}"));
+    }
+    let host = bracketed.unwrap_or(host).to_owned();
     if host.is_empty() || host.contains(['[', ']']) {
         return Err(format!("it names no host; {expected}"));
     }

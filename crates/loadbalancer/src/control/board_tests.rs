@@ -9,9 +9,12 @@ use crate::config::{Command, parse};
 
 /// A board of three backends, `b0` to `b2`, that are all up, with these options; and its settings.
 pub(in crate::control) fn board(args: &[&str]) -> (Board, Config) {
-    let names = (0..3).flat_map(|at| ["--backend".to_owned(), format!("127.0.0.1:808{at},name=b{at}")]);
+    let names = (0..3).flat_map(|at| ["--backend".to_owned(), format!("127.0.0.1:809{at},name=b{at}")]);
     let args = ["loadbalancer".to_owned()].into_iter().chain(names).chain(args.iter().map(|arg| (*arg).to_owned()));
-    let Ok(Command::Run(config)) = parse(args.map(Into::into), |_| None).unwrap() else { panic!("not to be run") };
+    let config = match parse(args.map(Into::into), |_| None).unwrap() {
+        Ok(Command::Run(config)) => config,
+        other => panic!("not to be run: {other:?}"),
+    };
     let (reports, _) = mpsc::channel(1);
     let mut board = Board::new(&config, &reports, 0);
     for at in 0..3 {
@@ -31,7 +34,7 @@ fn refused() -> Failure {
 }
 
 fn report(at: u32, outcome: Outcome) -> Report {
-    let (address, took) = (Some(SocketAddr::from(([127, 0, 0, 1], 8080 + at as u16))), Duration::from_millis(1));
+    let (address, took) = (Some(SocketAddr::from(([127, 0, 0, 1], 8090 + at as u16))), Duration::from_millis(1));
     Report { backend: BackendId(at), epoch: 0, outcome, took, address, discovery: None }
 }
 
