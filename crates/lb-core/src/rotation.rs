@@ -1,5 +1,5 @@
 //! Who of a pool is in rotation, and with which share: what ejection ([`outlier`](crate::outlier)) and slow start
-//! ([`slow_start`](crate::slow_start)) make of the operator's wishes and of health, under the rule that a pool is never
+//! ([`slow_start`]) make of the operator's wishes and of health, under the rule that a pool is never
 //! left without anybody.
 //!
 //! # Beside the checks

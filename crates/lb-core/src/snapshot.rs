@@ -34,7 +34,7 @@ pub struct PoolView {
     pub backends: Box<[BackendView]>,
     /// Knows only the backends that may take requests.
     pub policy: Box<dyn Policy>,
-    /// Whether so few are ready that others take requests too; see [`panic`].
+    /// Whether so few are ready that others take requests too; see [`mod@panic`].
     pub in_panic: bool,
     /// The largest share of a backend in rotation; others' are relative to it.
     most_tenths: u32,

@@ -17,11 +17,11 @@
 //! # What it promises
 //! * The corpus is replayed first, whatever the budget, 0 too.
 //! * An input alone decides what its check does ([`seed_of`] for cuts and choices): a finding can be replayed.
-//! * A check that does not end within [`hang::LONGEST`] is a finding too: its input is kept, the process ends.
+//! * A check that does not end within `hang::LONGEST` is a finding too: its input is kept, the process ends.
 //! * A target whose inputs are nearly all refused, or nearly all taken, fails: it tests nothing.
 //!
 //! # Variables
-//! `LB_FUZZ_SECONDS`: of mutating for each target; [`USUALLY`] without it. `LB_FUZZ_SEED`: another run than the usual one, or one again. `LB_FUZZ_KEEP`:
+//! `LB_FUZZ_SECONDS`: of mutating for each target; `USUALLY` without it. `LB_FUZZ_SEED`: another run than the usual one, or one again. `LB_FUZZ_KEEP`:
 //! when set, shortens what was found to be new and writes it into the corpus.
 
 mod corpus;

@@ -2,7 +2,7 @@
 //! §6.3. Bytes go in as they come, the status and pieces of the body come out; no I/O and no clock.
 //!
 //! It takes what the proxy would take from a backend and refuses what that refuses: a check must not pass where
-//! requests would fail. It keeps no more than [`MOST_HEAD`] bytes, however much is sent to it.
+//! requests would fail. It keeps no more than `MOST_HEAD` bytes, however much is sent to it.
 
 use crate::api::ReasonCode;
 use crate::health::Failure;

@@ -5,7 +5,7 @@
 //! store is a map that grows with every address seen and has to be swept; a million addresses in a minute is what a
 //! limit is for, so here the memory is taken once, at the start, and never more.
 //!
-//! The table is set-associative, like a processor's cache: a client's hash says which [`WAYS`] cells may be its own.
+//! The table is set-associative, like a processor's cache: a client's hash says which `WAYS` cells may be its own.
 //! When all are taken, the bucket that is nearest to being full gives way: mostly it is full, and forgetting it changes
 //! nothing; else its client is let off a part of what it has used. So whoever is over its limit is remembered longest,
 //! and a flood of addresses that ask once each cannot wash it out. An error is always in the client's favour, but for

@@ -219,7 +219,7 @@ fn arrives(
 fn asked_for<'a>(parsed: &httparse::Request<'_, 'a>) -> &'a [u8] {
     let target = parsed.path.unwrap_or_default();
     match target.split_once("://").filter(|_| !target.starts_with('/')) {
-        Some((_, rest)) => rest[..rest.find(['/', '?']).unwrap_or(rest.len())].as_bytes(),
+        Some((_, rest)) => &rest.as_bytes()[..rest.find(['/', '?']).unwrap_or(rest.len())],
         None => parsed.headers.iter().find(|f| f.name.eq_ignore_ascii_case("host")).map_or(b"", |field| field.value),
     }
 }
@@ -251,36 +251,38 @@ fn read(out: &[u8]) -> (Vec<u8>, Fields) {
     (lines[0].to_vec(), fields)
 }
 
+/// Of the client's fields: what is about the connection (RFC 9110 §7.6.1), what we say ourselves, and what is taken for
+/// one of these where `_` and `-` are the same (RFC 3875 §4.1.18).
+const NEVER: [&str; 15] = [
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "upgrade",
+    "transfer-encoding",
+    "content-length",
+    "host",
+    "expect",
+    "x-request-id",
+    "x-request-timeout-ms",
+    "http2-settings",
+    "via",
+];
+/// What says who the client is: believed of those only whom we trust.
+const ABOUT_CLIENTS: [&str; 7] = [
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "forwarded",
+    "x-real-ip",
+    "true-client-ip",
+];
+
 /// What the backend must see.
 fn expected(facts: &Forwarding<'_>, parsed: &httparse::Request<'_, '_>) -> Fields {
-    // Of the client's fields: what is about the connection (RFC 9110 §7.6.1), what we say ourselves, and what is taken for
-    // one of these where `_` and `-` are the same (RFC 3875 §4.1.18).
-    const NEVER: [&str; 15] = [
-        "connection",
-        "keep-alive",
-        "proxy-connection",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "te",
-        "upgrade",
-        "transfer-encoding",
-        "content-length",
-        "host",
-        "expect",
-        "x-request-id",
-        "x-request-timeout-ms",
-        "http2-settings",
-        "via",
-    ];
-    const ABOUT_CLIENTS: [&str; 7] = [
-        "x-forwarded-for",
-        "x-forwarded-proto",
-        "x-forwarded-host",
-        "x-forwarded-port",
-        "forwarded",
-        "x-real-ip",
-        "true-client-ip",
-    ];
     let clients: Vec<(String, &[u8])> =
         parsed.headers.iter().map(|field| (field.name.to_ascii_lowercase(), field.value)).collect();
     let connection = clients.iter().filter(|(name, _)| name == "connection");
@@ -308,7 +310,7 @@ fn expected(facts: &Forwarding<'_>, parsed: &httparse::Request<'_, '_>) -> Field
         say("x-forwarded-for", &listed("x-forwarded-for", facts.client.as_bytes()));
         say("x-forwarded-proto", sent("x-forwarded-proto").first().unwrap_or(&&b"http"[..]));
         let first = sent("x-forwarded-host").first().copied();
-        if let Some(host) = first.or(facts.host_named.then_some(facts.host)) {
+        if let Some(host) = first.or_else(|| facts.host_named.then_some(facts.host)) {
             say("x-forwarded-host", host);
         }
         for name in ["x-forwarded-port", "forwarded", "x-real-ip", "true-client-ip"] {
