@@ -88,7 +88,7 @@ async fn beyond_the_limit_clients_wait_at_no_cost_and_come_in_when_others_leave(
     // One episode, or few on a slow machine, however often a place was freed and taken in it; each said once.
     let episodes = metric(&balancer, "lb_accept_paused_total{reason=\"connections\"}").await;
     assert!((1..=3).contains(&episodes), "{episodes} episodes");
-    let said = || balancer.program.stderr().matches("accepting pauses").count() as u64;
+    let said = || balancer.program.stderr().matches("accepting pauses, clients wait: ").count() as u64;
     e2e::eventually("each is in the log", async || (said() == episodes).then_some(())).await;
 }
 
