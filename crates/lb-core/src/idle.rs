@@ -16,6 +16,9 @@ const ASSUMED: Duration = Duration::from_secs(2);
 /// server that was restarted has closed young connections once, and that must be forgotten some time.
 const WITNESSES: u32 = 32;
 
+/// The time between two looks: what is learned below it says only that it is short.
+const TOO_SHORT: Duration = Duration::from_millis(100);
+
 /// How far they must outlive it beyond twice the time: two looks at the connections.
 const BEYOND: Duration = Duration::from_millis(200);
 
@@ -69,9 +72,13 @@ impl IdleTime {
         }
     }
 
-    /// The greatest age of a connection that may be used for what must not be lost: half of what is believed.
+    /// Up to this age, itself not included, a connection may be used for what must not be lost: half of what is believed.
+    /// None is young enough at a backend that closes within `TOO_SHORT`.
     pub fn safe_age(&self) -> Duration {
-        self.learned().unwrap_or_else(|| self.open.max(ASSUMED)) / 2
+        match self.learned().unwrap_or_else(|| self.open.max(ASSUMED)) {
+            learned if learned < TOO_SHORT => Duration::ZERO,
+            learned => learned / 2,
+        }
     }
 
     fn doubled(&self) -> Duration {

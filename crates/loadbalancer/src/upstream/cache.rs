@@ -35,7 +35,7 @@ impl ConnCache {
         let mut found = None;
         while let Some(at) = idle.iter().rposition(|connection| connection.on_behalf == on_behalf) {
             // All that follow are older.
-            if for_sure && now.since(idle[at].idle_since) > self.time.get().safe_age() {
+            if for_sure && now.since(idle[at].idle_since) >= self.time.get().safe_age() {
                 break;
             }
             let connection = idle.remove(at);
