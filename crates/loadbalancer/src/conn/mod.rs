@@ -3,7 +3,7 @@
 //! hyper has no timeout without a timer, and with one it counts the wait for a next request as time of its head. So
 //! the connection's socket is watched from below ([`stream`]): the first byte after a response starts the time of a
 //! head, and every write that gets on restarts the time of a body. What a connection knows of its client is in
-//! [`client`]; after a 101 it goes on as a [`tunnel`].
+//! [`client`]; after a 101 it goes on as a [`tunnel`], and after a second without a request it is at [`rest`].
 
 mod client;
 mod refusal;

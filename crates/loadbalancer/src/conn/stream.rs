@@ -2,8 +2,9 @@
 //!
 //! hyper reads when it likes; what it gets is one message at a time. What a client sends behind the current message is
 //! held back until the response is out, and with it the end of its sending: a client that half-closes still gets its
-//! answer, a client that resets the connection ends the request at once (unless it has sent [`MOST_HELD`] bytes ahead, has
-//! ended its side before, or is still sending its body: then when something is next read or written). hyper is told that half-closed connections
+//! answer, a client that resets the connection ends the request at once (unless it has sent [`MOST_HELD`] bytes ahead,
+//! has ended its side before, or is still sending its body: then when something is next read or written; or its socket is
+//! not watched yet: then within a sweep). hyper is told that half-closed connections
 //! are fine, so that it does not look at the socket while it waits for a response (it would need a new buffer for
 //! that, since the request still holds the old one); [`Socket::poll_ahead`] looks instead.
 
