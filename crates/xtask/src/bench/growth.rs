@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::contender::{Contender, Origin, Proxy, Setup};
 use super::idle::Idle;
-use super::measure::{Ground, enough_descriptors};
+use super::measure::{AT_REST, Ground, enough_descriptors};
 use super::origin::BACKENDS;
 use super::proc::{CpuTime, cpu_time, worker_times};
 use super::results::Pair;
@@ -75,7 +75,7 @@ fn loaded(ground: &Ground<'_>, proxy: &Proxy, wrk: &Wrk<'_>) -> Result<f64, Erro
     Ok(user_us + kernel_us)
 }
 
-/// In one process: first without, then with idle connections.
+/// In one process: first without, then with idle connections. What they cost while they come is no part of it.
 fn idle(ground: &Ground<'_>, connections: usize) -> Result<Pair, Error> {
     enough_descriptors(connections).map_err(Error::Failed)?;
     let wrk = ground.wrk();
@@ -83,6 +83,7 @@ fn idle(ground: &Ground<'_>, connections: usize) -> Result<Pair, Error> {
     wrk.warm_up(proxy.port, &SMALL_REPLIES, WARM_UP_S)?;
     let base = loaded(ground, &proxy, &wrk)?;
     let mut idle = Idle::open(proxy.port, connections).map_err(Error::Failed)?;
+    std::thread::sleep(AT_REST);
     let changed = loaded(ground, &proxy, &wrk)?;
     idle.all_open().map_err(Error::Failed)?;
     Ok(Pair { base, changed })

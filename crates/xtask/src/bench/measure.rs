@@ -23,7 +23,7 @@ const MEMORY_WARM_UP: usize = 100;
 
 /// How long connections are idle before memory is looked at: what a proxy holds for the case that the next request
 /// comes at once is not what 5,000 silent clients cost it.
-const AT_REST: Duration = Duration::from_secs(3);
+pub(super) const AT_REST: Duration = Duration::from_secs(3);
 
 /// Beside idle connections: those of the load, of the backends, and everything else that is open.
 const DESCRIPTORS_BESIDE: usize = 2000;
