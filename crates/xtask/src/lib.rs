@@ -1,5 +1,5 @@
 //! Developer commands, called as `cargo xtask COMMAND`: see the running system (`demo`), check everything
-//! (`test`), compare with peers (`bench`), break everything (`faults`).
+//! (`test`), compare with peers (`bench`), break everything (`faults`), build what is installed (`release`).
 //!
 //! Nothing here is part of the product, and no crate of ours is imported: the programs are built and started the way
 //! a person would. `std` is preferred to crates, because this is compiled before anything else can be seen.
@@ -11,6 +11,7 @@ mod error;
 mod faults;
 mod pact;
 mod python;
+mod release;
 mod system;
 mod workspace;
 
@@ -34,6 +35,11 @@ enum Command {
     Demo(demo::Args),
     /// Everything that must be true before a change goes in: format, lints, checks, and all tests
     Test(check::Args),
+    /// Build the load balancer as it is meant to be installed: laid out by what a training run has shown
+    Release,
+    /// Have the binary in a directory do what `bench` measures; `release` starts it
+    #[command(hide = true)]
+    Train { directory: std::path::PathBuf },
     /// Measure the load balancer's CPU time per request beside NGINX and HAProxy
     Bench(bench::Args),
     /// Break servers, network and surroundings under load, and prove from three books that nothing was lost
@@ -55,6 +61,8 @@ pub fn run(cli: Cli) -> Result<(), Error> {
     match cli.command {
         Command::Demo(args) => demo::run(args),
         Command::Test(args) => check::run(&args),
+        Command::Release => release::run(),
+        Command::Train { directory } => bench::train(&directory),
         Command::Bench(args) => bench::run(&args),
         Command::Faults(args) => faults::run(&args),
         Command::FaultOrigin(args) => faults::origin::run(&args),

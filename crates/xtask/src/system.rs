@@ -149,6 +149,11 @@ fn may_sudo() -> bool {
 /// Runs a command with its output on the screen; whether it ended well.
 pub(crate) fn run_aloud(command: &mut Command) -> bool {
     say(&format!("installing: {}", words(command)));
+    succeeds(command)
+}
+
+/// The same without a word about it.
+pub(crate) fn succeeds(command: &mut Command) -> bool {
     // Output belongs to standard error: standard output is for results.
     match command.stdin(Stdio::null()).stdout(std::io::stderr()).status() {
         Ok(status) => status.success(),

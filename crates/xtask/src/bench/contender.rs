@@ -95,7 +95,9 @@ impl Contender {
                     .env("BACKENDS", backends.join(","))
                     // Its token file goes away with everything else.
                     .env("XDG_RUNTIME_DIR", dir.path());
-            }),
+            })
+            // One that is trained writes down what it has learned at its end.
+            .map(Process::gently),
             Self::Nginx => {
                 let http = config::nginx(port, setup.origin, backends);
                 let file = dir.write("nginx.conf", &nginx_config(dir.path(), "nginx", &http))?;

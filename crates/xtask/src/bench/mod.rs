@@ -26,11 +26,11 @@ mod work;
 mod write;
 mod wrk;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::system::{self, Need};
 use crate::workspace::{Workspace, cargo};
-use crate::{Error, say};
+use crate::{Error, release, say};
 use contender::Contender;
 use measure::Ground;
 use results::{CheckResult, Results, Sample, Series, WorkResult};
@@ -56,6 +56,10 @@ pub(crate) struct Args {
     /// One round of one second, to see that it works; the figures mean little
     #[arg(long, conflicts_with_all = ["rounds", "seconds"])]
     quick: bool,
+
+    /// Measure what `cargo build --release` gives instead of what `cargo xtask release` gives
+    #[arg(long, conflicts_with = "write")]
+    plain: bool,
 
     /// Measure only this; may be repeated
     #[arg(long, value_name = "NAME", value_parser = work::short_names(), num_args = 1..)]
@@ -85,6 +89,8 @@ struct Plan {
     checks: Vec<Check>,
     rounds: u32,
     seconds: u32,
+    /// The binary is not a trained one.
+    plain: bool,
 }
 
 impl Plan {
@@ -99,6 +105,21 @@ impl Plan {
             checks: CHECKS.into_iter().filter(|check| has_ours && is_chosen(&args.work, check.short)).collect(),
             rounds: if args.quick { 1 } else { args.rounds },
             seconds: if args.quick { 1 } else { args.seconds },
+            plain: args.plain,
+        }
+    }
+
+    /// What `release` trains with: everything that has a cost per request or message, long enough for a figure
+    /// on a busy machine.
+    fn training() -> Self {
+        let costs = |work: &Work| matches!(work.kind, work::Kind::Http(_) | work::Kind::WebSocket { .. });
+        Self {
+            contenders: vec![Contender::Loadbalancer],
+            works: WORKS.into_iter().filter(costs).collect(),
+            checks: vec![],
+            rounds: 1,
+            seconds: 3,
+            plain: false,
         }
     }
 
@@ -132,28 +153,55 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
 }
 
 fn measure_all(plan: &Plan, workspace: &Workspace) -> Result<Results, Error> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let Some(share) = Cores::share(cores) else {
-        return Err(Error::Failed("a benchmark takes two cores: one for the proxy, one for the load".to_owned()));
-    };
-    system::provide(&plan.needs())?;
+    let (cores, share) = prepare(plan)?;
+    let mut release = workspace.release();
     if plan.contenders.contains(&Contender::Loadbalancer) {
-        build(workspace)?;
+        if plan.plain {
+            build(workspace)?;
+        } else {
+            release::build(workspace)?;
+            release = release::directory(workspace);
+        }
     }
     let machine = machine::machine(cores);
     if let Some(warning) = machine::warning(&machine) {
         say(&format!("warning: {warning}"));
     }
-    process::move_to(&share.load)?;
-    // Children inherit it. Who needs more than there is says so.
-    let _ = idle::raise_descriptor_limit(0);
-    let release = workspace.release();
-    let ground = Ground::new(&release, share, plan.seconds)?;
+    let ground = ground(&release, share, plan)?;
     let works = measure_works(plan, &ground);
     let checks = measure_checks(plan, &ground);
     let version = |contender: &Contender| (contender.name().to_owned(), contender.version(&release));
     let versions = plan.contenders.iter().map(version).collect();
     Ok(Results { date: machine::today(), machine, rounds: plan.rounds, seconds: plan.seconds, versions, works, checks })
+}
+
+/// Has our binary in `release` do what is measured.
+///
+/// # Errors
+/// When something is missing, or an answer was not right.
+pub(crate) fn train(release: &Path) -> Result<(), Error> {
+    let plan = Plan::training();
+    let (_, share) = prepare(&plan)?;
+    let ground = ground(release, share, &plan)?;
+    plan.works.iter().try_for_each(|work| ground.measure(work, Contender::Loadbalancer).map(drop))
+}
+
+/// How many cores there are, and which do what, once everything is installed.
+fn prepare(plan: &Plan) -> Result<(usize, Cores), Error> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let Some(share) = Cores::share(cores) else {
+        return Err(Error::Failed("a benchmark takes two cores: one for the proxy, one for the load".to_owned()));
+    };
+    system::provide(&plan.needs())?;
+    Ok((cores, share))
+}
+
+/// From here on this process is load and backend.
+fn ground<'a>(release: &'a Path, share: Cores, plan: &Plan) -> Result<Ground<'a>, Error> {
+    process::move_to(&share.load)?;
+    // Children inherit it. Who needs more than there is says so.
+    let _ = idle::raise_descriptor_limit(0);
+    Ground::new(release, share, plan.seconds)
 }
 
 fn build(workspace: &Workspace) -> Result<(), Error> {

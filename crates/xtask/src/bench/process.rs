@@ -12,11 +12,16 @@ use crate::{Error, pact};
 /// How often a child is looked at that should end by itself.
 const LOOK: Duration = Duration::from_millis(10);
 
+/// How long a child that is asked to end may take.
+const GRACE: Duration = Duration::from_secs(5);
+
 /// A child; killed and waited for when dropped.
 pub(crate) struct Process {
     child: Child,
     /// What it says on standard error.
     said: PathBuf,
+    /// It is asked to end before it is killed.
+    is_asked: bool,
 }
 
 impl Process {
@@ -33,11 +38,28 @@ impl Process {
         let errors = File::create(&said).map_err(failed)?;
         let mut command = pinned(cores, program);
         arguments(&mut command).stdout(Stdio::null()).stderr(errors);
-        Ok(Self { child: command.spawn().map_err(failed)?, said })
+        Ok(Self { child: command.spawn().map_err(failed)?, said, is_asked: false })
+    }
+
+    /// Has it end as an operator would end it: with a SIGTERM, and time to write down what it has to.
+    pub(crate) fn gently(mut self) -> Self {
+        self.is_asked = true;
+        self
     }
 
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Asks it to end, and waits until it has or [`GRACE`] is over. Sending a signal from Rust takes unsafe code or one
+    /// more crate; the shell has `kill` built in.
+    fn ask_to_end(&mut self) {
+        let kill = format!("kill -s TERM {}", self.child.id());
+        let _ = Command::new("sh").args(["-c", &kill]).stderr(Stdio::null()).status();
+        let deadline = Instant::now() + GRACE;
+        while self.ended().is_none() && Instant::now() < deadline {
+            thread::sleep(LOOK);
+        }
     }
 
     /// How it ended, if it has.
@@ -74,6 +96,9 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        if self.is_asked && self.ended().is_none() {
+            self.ask_to_end();
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -148,6 +173,21 @@ mod tests {
         assert!(Path::new(&proc).exists());
         drop(process);
         assert!(!Path::new(&proc).exists());
+    }
+
+    #[test]
+    fn a_process_that_is_ended_gently_may_say_goodbye() {
+        let goodbye = std::env::temp_dir().join(format!("xtask-goodbye-{}", std::process::id()));
+        let script =
+            format!("trap 'echo bye > {}; exit' TERM; echo on >&2; while :; do sleep 0.01; done", goodbye.display());
+        let dir = std::env::temp_dir();
+        let mut process = Process::start(&dir, "0", Path::new("sh"), |sh| sh.args(["-c", &script])).unwrap().gently();
+        let is_on =
+            || if fs::read_to_string(dir.join("sh.err")).unwrap().contains("on") { Ok(()) } else { Err("".into()) };
+        process.wait_until(Duration::from_secs(60), is_on).unwrap();
+        drop(process);
+        assert_eq!(fs::read_to_string(&goodbye).unwrap(), "bye\n");
+        fs::remove_file(&goodbye).unwrap();
     }
 
     #[test]
