@@ -1,4 +1,5 @@
-//! What must not cost more as the work grows: ours alone, each time beside itself without the growth.
+//! What must not cost more as the work grows: each time beside itself without the growth. Of ours alone, but that with many
+//! backends the peers show what of it is the machine's.
 
 use std::fs;
 use std::path::Path;
@@ -33,12 +34,11 @@ const LOGGED_SHARE: f64 = 0.99;
 const LEAST_SHARE: f64 = 0.25;
 
 /// One pair; which of the two comes first changes with the round.
-pub(super) fn measure(ground: &Ground<'_>, check: &Check, round: u32) -> Result<Pair, Error> {
+pub(super) fn measure(ground: &Ground<'_>, check: &Check, contender: Contender, round: u32) -> Result<Pair, Error> {
     match check.bound {
         Bound::Backends { backends, .. } => {
             let many = FileServer::start(&ground.dir, &ground.cores.load, backends)?;
-            let with =
-                |backends| process_cost(ground, &Setup { backends, ..ground.setup(Origin::Files) }, &ground.wrk());
+            let with = |backends| process_cost(ground, contender, &Setup { backends, ..ground.setup(Origin::Files) });
             pair(round, || with(&ground.files.addresses), || with(&many.addresses))
         }
         Bound::Idle { connections, .. } => idle(ground, connections),
@@ -62,10 +62,10 @@ fn pair(
 }
 
 /// CPU time of all its threads for each request.
-fn process_cost(ground: &Ground<'_>, setup: &Setup<'_>, wrk: &Wrk<'_>) -> Result<f64, Error> {
-    let proxy = Contender::Loadbalancer.start(setup)?;
+fn process_cost(ground: &Ground<'_>, contender: Contender, setup: &Setup<'_>) -> Result<f64, Error> {
+    let (proxy, wrk) = (contender.start(setup)?, ground.wrk());
     wrk.warm_up(proxy.port, &SMALL_REPLIES, WARM_UP_S)?;
-    loaded(ground, &proxy, wrk)
+    loaded(ground, &proxy, &wrk)
 }
 
 fn loaded(ground: &Ground<'_>, proxy: &Proxy, wrk: &Wrk<'_>) -> Result<f64, Error> {

@@ -262,21 +262,27 @@ fn measure_checks(plan: &Plan, ground: &Ground<'_>) -> Vec<CheckResult> {
         check: check.short.to_owned(),
         name: check.name.to_owned(),
         pairs: vec![],
+        peers: vec![],
         failed: None,
     };
     let mut results: Vec<CheckResult> = plan.checks.iter().map(empty).collect();
     for round in 0..plan.rounds {
         for (check, result) in plan.checks.iter().zip(&mut results).filter(|(_, result)| result.failed.is_none()) {
-            let pair = growth::measure(ground, check, round);
-            progress(
-                plan,
-                round,
-                &format!("{:12}  {}", Contender::Loadbalancer.name(), check.name),
-                pair.as_ref().map(|pair| format!("{:.2} instead of {:.2} µs/request", pair.changed, pair.base)),
-            );
-            match pair {
-                Ok(pair) => result.pairs.push(pair),
-                Err(e) => result.failed = Some(e.to_string()),
+            for contender in plan.contenders.iter().filter(|contender| check.is_for(**contender)) {
+                let pair = growth::measure(ground, check, *contender, round);
+                progress(
+                    plan,
+                    round,
+                    &format!("{:12}  {}", contender.name(), check.name),
+                    pair.as_ref().map(|pair| format!("{:.2} instead of {:.2} µs/request", pair.changed, pair.base)),
+                );
+                match (pair, contender) {
+                    (Ok(pair), Contender::Loadbalancer) => result.pairs.push(pair),
+                    (Ok(pair), peer) => result.of_peer(peer.name()).push(pair),
+                    (Err(e), Contender::Loadbalancer) => result.failed = Some(e.to_string()),
+                    // Shown as it went by; the check is of ours.
+                    (Err(_), _) => {}
+                }
             }
         }
     }

@@ -105,9 +105,11 @@ fn judge_by(
     is_met: impl Fn(f64) -> bool,
     words: impl Fn(f64) -> String,
 ) -> Judged {
+    let peers = check.of_peers(&figure).into_iter().map(|(peer, median)| format!("; {peer} {}", words(median)));
+    let peers: String = peers.collect();
     match check.of_pairs(figure) {
         Some((median, (low, high))) => Judged {
-            figure: format!("{} ({} to {})", words(median), words(low), words(high)),
+            figure: format!("{} ({} to {}){peers}", words(median), words(low), words(high)),
             target,
             verdict: met(is_met(median)).to_owned(),
         },
@@ -146,7 +148,7 @@ loadbalancer 0.1.0, nginx 1.22.1
     fn each_check_has_its_own_measure() {
         let judged = |check: &str, pairs: &[(f64, f64)]| {
             let pairs = pairs.iter().map(|(base, changed)| Pair { base: *base, changed: *changed }).collect();
-            judge(&CheckResult { check: check.to_owned(), name: String::new(), pairs, failed: None })
+            judge(&CheckResult { check: check.to_owned(), name: String::new(), pairs, peers: vec![], failed: None })
         };
         let words = |figure: &str, target: &str, verdict: &str| Judged {
             figure: figure.to_owned(),
@@ -161,6 +163,24 @@ loadbalancer 0.1.0, nginx 1.22.1
         assert_eq!(judged("access-log", &[(19.0, 19.5)]), expected);
         assert_eq!(judged("access-log", &[(19.0, 20.0)]).verdict, "missed");
         assert_eq!(judged("idle-8000", &[]).verdict, "failed: not measured");
+    }
+
+    #[test]
+    fn what_it_costs_the_peers_stands_beside_it() {
+        let mut check = CheckResult {
+            check: "backends-1000".to_owned(),
+            name: String::new(),
+            pairs: vec![Pair { base: 20.0, changed: 20.8 }],
+            peers: vec![],
+            failed: None,
+        };
+        for changed in [30.0, 31.0, 40.0] {
+            check.of_peer("nginx").push(Pair { base: 20.0, changed });
+        }
+        check.of_peer("haproxy").push(Pair { base: 10.0, changed: 12.0 });
+        let Judged { figure, verdict, .. } = judge(&check);
+        assert_eq!(figure, "+4.0 % (+4.0 % to +4.0 %); nginx +55.0 %; haproxy +20.0 %");
+        assert_eq!(verdict, "met");
     }
 
     #[test]

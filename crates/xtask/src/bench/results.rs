@@ -72,8 +72,18 @@ pub(super) struct CheckResult {
     pub(super) check: String,
     pub(super) name: String,
     pub(super) pairs: Vec<Pair>,
+    /// The same of the peers, where it can be asked of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) peers: Vec<PeerPairs>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) failed: Option<String>,
+}
+
+/// What a check has found of a peer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct PeerPairs {
+    pub(super) peer: String,
+    pub(super) pairs: Vec<Pair>,
 }
 
 /// µs of CPU per request, without and with what must not cost much.
@@ -154,6 +164,21 @@ impl CheckResult {
         let median = if self.failed.is_some() { None } else { median(self.pairs.iter().map(&figure)) };
         median.map(|median| (median, spread(self.pairs.iter().map(figure))))
     }
+
+    /// Where the pairs of a peer go.
+    pub(super) fn of_peer(&mut self, peer: &str) -> &mut Vec<Pair> {
+        let at = self.peers.iter().position(|known| known.peer == peer).unwrap_or_else(|| {
+            self.peers.push(PeerPairs { peer: peer.to_owned(), pairs: vec![] });
+            self.peers.len() - 1
+        });
+        &mut self.peers[at].pairs
+    }
+
+    /// The medians of what `figure` makes of the peers' pairs.
+    pub(super) fn of_peers(&self, figure: impl Fn(&Pair) -> f64) -> Vec<(&str, f64)> {
+        let of = |peer: &PeerPairs| median(peer.pairs.iter().map(&figure));
+        self.peers.iter().filter_map(|peer| Some((peer.peer.as_str(), of(peer)?))).collect()
+    }
 }
 
 fn median(figures: impl Iterator<Item = f64>) -> Option<f64> {
@@ -201,6 +226,7 @@ pub(super) mod tests {
             check: "idle-8000".to_owned(),
             name: "8,000 idle connections besides".to_owned(),
             pairs: vec![Pair { base: 10.0, changed: 10.2 }, Pair { base: 10.0, changed: 10.3 }],
+            peers: vec![],
             failed: None,
         };
         Results {

@@ -1,5 +1,7 @@
 //! What is measured, row by row, with the target that each row has to meet. Pure.
 
+use super::contender::Contender;
+
 /// Bytes of a small reply: all of its cost is overhead.
 pub(super) const SMALL: usize = 128;
 
@@ -142,6 +144,17 @@ pub(super) const CHECKS: [Check; 4] = [
     Check { short: "workers-2", name: "two workers on two cores instead of one", bound: Bound::Workers { times: 1.9 } },
     Check { short: "access-log", name: "an access log line per request", bound: Bound::AccessLog { us: 1.0 } },
 ];
+
+impl Check {
+    /// Whether it is measured of `contender`, too: a peer has other options than ours, but can have as many backends.
+    pub(super) fn is_for(&self, contender: Contender) -> bool {
+        match contender {
+            Contender::Loadbalancer => true,
+            Contender::Nginx | Contender::Haproxy => matches!(self.bound, Bound::Backends { .. }),
+            Contender::Caddy => false,
+        }
+    }
+}
 
 /// Everything that `--work` takes.
 pub(super) fn short_names() -> Vec<&'static str> {
