@@ -3,6 +3,7 @@
 //! Where there is no chromedriver these tests say so and do nothing, except in CI (`CI=true`) or with
 //! `E2E_REQUIRE_BROWSER=1`, where they fail. Pictures, also of failures, are written to `artifacts/`.
 
+mod detail;
 mod driver;
 mod logic;
 mod loss;
@@ -73,6 +74,10 @@ async fn dashboard(admin_url: &str, port: u16) -> Program {
 }
 
 async fn balancer(servers: &[Program], proxy_port: u16, admin_port: u16) -> Program {
+    balancer_with(servers, proxy_port, admin_port, &[]).await
+}
+
+async fn balancer_with(servers: &[Program], proxy_port: u16, admin_port: u16, options: &[&str]) -> Program {
     let with_name = |(server, name): (&Program, &str)| format!("127.0.0.1:{},name={name}", server.port("url"));
     let backends: Vec<String> = servers.iter().zip(NAMES).map(with_name).collect();
     let (proxy, admin) = (proxy_port.to_string(), admin_port.to_string());
@@ -80,6 +85,7 @@ async fn balancer(servers: &[Program], proxy_port: u16, admin_port: u16) -> Prog
     for backend in &backends {
         args.extend(["--backend", backend]);
     }
+    args.extend(options);
     Program::start("loadbalancer", &args, &[]).await
 }
 

@@ -86,13 +86,13 @@ async fn it_fits_every_screen_in_light_and_dark() {
 }
 
 /// WCAG 2.5.8: what can be clicked is at least 24 px in both directions.
-const SMALL_TARGETS: &str = "[...document.querySelectorAll('button, summary, a:not(.skip)')]
+pub(super) const SMALL_TARGETS: &str = "[...document.querySelectorAll('button, summary, a:not(.skip)')]
     .filter((node) => node.checkVisibility())
     .map((node) => [node.textContent, node.getBoundingClientRect()])
     .filter(([, box]) => box.width < 24 || box.height < 24).map(([text]) => text)";
 
 /// WCAG 1.4.3: text stands out from what is behind it by 4.5 to 1.
-const LOW_CONTRAST: &str = r"(() => {
+pub(super) const LOW_CONTRAST: &str = r"(() => {
     const parse = (color) => {
       const canvas = Object.assign(document.createElement('canvas'), { width: 1, height: 1 }).getContext('2d');
       canvas.fillStyle = color;

@@ -10,6 +10,9 @@ const compact = new Intl.NumberFormat('en', { notation: 'compact', maximumFracti
 const mark = new Intl.NumberFormat('en', { maximumFractionDigits: 2 });
 const clockTime = new Intl.DateTimeFormat('en', { hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23' });
 
+const day = new Intl.DateTimeFormat('en', { year: 'numeric', month: 'short', day: 'numeric' });
+const BYTE_UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
+
 export function count(number) {
   return number >= 1e6 ? compact.format(number) : whole.format(number);
 }
@@ -71,6 +74,23 @@ export function until(thenMs, nowMs) {
 
 export function clock(unixMs) {
   return clockTime.format(new Date(unixMs));
+}
+
+/** The same with its day, when that is not today. */
+export function moment(unixMs, nowMs) {
+  const [then, today] = [unixMs, nowMs].map((ms) => day.format(new Date(ms)));
+  return then === today ? clock(unixMs) : `${then}, ${clock(unixMs)}`;
+}
+
+export function bytes(number) {
+  const step = Math.min(BYTE_UNITS.length - 1, Math.max(0, Math.floor(Math.log2(Math.max(1, number)) / 10)));
+  const scaled = number / 1024 ** step;
+  return `${scaled < 10 && step > 0 ? oneDigit.format(scaled) : whole.format(scaled)}${SPACE}${BYTE_UNITS[step]}`;
+}
+
+/** Starts as a sentence does. */
+export function sentence(words) {
+  return words.charAt(0).toUpperCase() + words.slice(1);
 }
 
 export function plural(number, one, many = `${one}s`) {

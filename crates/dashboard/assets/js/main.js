@@ -1,15 +1,18 @@
 // Puts the page together: news come in by the stream, change what is known, and are drawn at most once per frame.
 
 import { changeState } from './actions.js';
+import { checkReader } from './checks.js';
 import { setAttribute } from './dom.js';
 import { applyBackend, applyDelta } from './store.js';
 import { follow } from './stream.js';
 import { banner, problemOf } from './view/banner.js';
 import { charts } from './view/charts.js';
 import { confirmation } from './view/confirm.js';
+import { detail } from './view/detail.js';
 import { events } from './view/events.js';
 import { header } from './view/header.js';
 import { pools } from './view/pools.js';
+import { stage } from './view/stage.js';
 import { announcer, toasts } from './view/toasts.js';
 import { totals } from './view/totals.js';
 import { BACKEND_STATES, lookUp } from './words.js';
@@ -25,6 +28,9 @@ const known = {
   balancer: null,
   link: { open: false, since: Date.now(), retryAt: null },
   paused: false,
+  /** The checks of the backend that is looked at, as far as they were read, and of which tick. */
+  checks: null,
+  checksTick: null,
 };
 
 const views = {
@@ -35,10 +41,13 @@ const views = {
   charts: charts(byId('charts')),
   pools: pools(byId('pools'), { onAsk: ask }),
   events: events(byId('events')),
+  detail: detail(byId('detail'), { onAsk: ask }),
   toasts: toasts(byId('toasts')),
   announcer: announcer(byId('announcer')),
 };
 const confirm = confirmation(byId('confirm'), { find, act });
+const reader = checkReader(takeChecks);
+const onStage = stage(byId('main'), { onMove: move, focusDetail: () => known.status && views.detail.focus() });
 
 const stream = follow('api/stream', {
   onLink(link) {
@@ -75,6 +84,23 @@ function takeDelta(delta) {
   else stream.reconnect();
 }
 
+function takeChecks({ checks, problem }) {
+  const first = known.checks === null;
+  // What was read before stays to be seen beside what is wrong now.
+  known.checks = { checks: checks ?? known.checks?.checks ?? null, problem };
+  if (first && known.status) drawPlace();
+  schedule();
+}
+
+/** Another backend is looked at, or all of them. Shown at once, on a paused page too. */
+function move() {
+  known.checks = null;
+  known.checksTick = null;
+  reader.forget();
+  if (onStage.place()) reader.want(onStage.place());
+  if (known.status) drawPlace();
+}
+
 function find(poolName, backendName) {
   const pool = known.status?.pools.find(({ name }) => name === poolName);
   const backend = pool?.backends.find(({ name }) => name === backendName);
@@ -92,7 +118,7 @@ async function act(pool, backend, state) {
     const { phrase } = lookUp(BACKEND_STATES, outcome.backend.state);
     views.toasts.done(`${backend} ${phrase}`);
     // What one did oneself is shown even on a page that is paused.
-    views.pools.update(known.status, serverNow());
+    drawPlace();
     schedule();
   }
   return outcome;
@@ -139,15 +165,49 @@ function draw() {
   views.banner.update(problemOf({ link, balancer, status, asOf: known.receivedAt, now }));
   confirm.update();
   if (known.paused && current === 'paused') return;
-  views.header.update({ status, url: balancer?.url, mode: current, ageMs, now: serverNow() });
+  views.header.update({ status, url: balancer?.url, mode: current, ageMs, now: serverNow(), subject: subject() });
   if (!status) return;
-  views.totals.update(status);
-  views.pools.update(status, serverNow());
-  views.charts.update(status, suggestion(status));
-  views.events.update(status, serverNow());
+  drawPlace();
   setAttribute(page, 'data-tick', status.tick);
   setAttribute(page, 'data-ready', 'true');
 }
+
+/** All backends, or the one that is looked at. */
+function drawPlace() {
+  const { status } = known;
+  const now = serverNow();
+  const place = onStage.place();
+  if (place !== null) {
+    readChecks(place);
+    const live = mode() === 'live' || mode() === 'paused';
+    views.detail.update({ status, place, found: find(place.pool, place.backend), checks: known.checks, live, now });
+    return;
+  }
+  views.totals.update(status);
+  views.pools.update(status, now);
+  views.charts.update(status, suggestion(status));
+  views.events.update(status.events, now);
+}
+
+/** Once per tick, and not while nobody answers: what is wrong then is said above. */
+function readChecks(place) {
+  if (mode() !== 'live' || known.checksTick === known.status.tick || !find(place.pool, place.backend)) return;
+  known.checksTick = known.status.tick;
+  reader.want(place);
+}
+
+/** The one backend that is looked at, in the page's title. */
+function subject() {
+  const place = onStage.place();
+  const found = place && find(place.pool, place.backend);
+  return found ? `${found.backend.name} ${lookUp(BACKEND_STATES, found.backend.state).phrase}` : null;
+}
+
+// The address is the view's: a link to a place on the page would leave it.
+byId('skip').addEventListener('click', (event) => {
+  event.preventDefault();
+  byId(onStage.place() === null ? 'pools' : 'detail').focus();
+});
 
 // Ages and countdowns go on while nothing comes.
 setInterval(schedule, 1000);

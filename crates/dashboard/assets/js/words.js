@@ -34,6 +34,18 @@ export const EVENT_KINDS = {
   overload: { word: 'Overload', icon: 'warning' },
 };
 
+/** Why a backend was ejected: a pair of the field in `ejection.total` and what it counts. */
+export const EJECTION_CAUSES = [
+  ['consecutive_errors', 'for errors in a row'],
+  ['success_rate', 'for failing more than its peers'],
+  ['failure_percentage', 'for failing nearly always'],
+];
+
+/** The class of a failed check: `connection_refused` is `connection refused`. */
+export function classInWords(code) {
+  return code?.replaceAll('_', ' ') ?? '';
+}
+
 /** A word that a newer load balancer may use is shown as it is. */
 export function lookUp(table, key) {
   return table[key] ?? { word: key, phrase: `is ${key}`, icon: 'question', tone: 'warn' };

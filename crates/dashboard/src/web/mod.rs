@@ -2,6 +2,7 @@
 
 mod actions;
 mod assets;
+mod backend;
 mod health;
 mod security;
 mod stream;
@@ -52,6 +53,7 @@ pub(crate) fn router(app: App) -> Router {
         .route("/api/status", get(status))
         .route("/api/stream", get(stream::stream))
         .route("/api/pools/{pool}/backends/{name}/state", put(actions::change_state))
+        .route("/api/pools/{pool}/backends/{name}/checks", get(backend::checks))
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))
         .route("/healthz", get(health::ready))

@@ -2,6 +2,7 @@
 
 import { el, setAttribute, setText } from '../dom.js';
 import { ago, count, latency, percent, plural, rate, span, until } from '../format.js';
+import { addressOf } from '../place.js';
 import { ADMIN_STATES, BACKEND_STATES, errorTone, lookUp, streakInWords } from '../words.js';
 import { badge, icon, setIcon } from './icons.js';
 import { sparkline } from './sparkline.js';
@@ -24,13 +25,15 @@ export function backendRow(columns, onAsk) {
 }
 
 function nameCell() {
-  const name = el('b');
+  const name = el('a', { class: 'name' });
   const address = el('span', { class: 'sub' });
   return {
     name: 'c-name',
     nodes: [name, address],
-    update(backend) {
+    update(backend, { pool }) {
       setText(name, backend.name);
+      setAttribute(name, 'href', addressOf(pool.name, backend.name));
+      setAttribute(name, 'title', `${backend.name}: why, its last checks, and what is under way`);
       const weight = weightOf(backend);
       setText(address, backend.name === backend.address ? weight.slice(3) : backend.address + weight);
       const resolved = backend.resolved ?? 'not resolved';
@@ -145,7 +148,8 @@ function flightCell() {
   };
 }
 
-function controlCell(onAsk) {
+/** The three states that an operator can ask for, as buttons. */
+export function controlCell(onAsk) {
   let shown = null;
   const group = el('div', { class: 'segments', role: 'group' });
   const buttons = ADMIN_STATES.map(({ state, verb, icon: name, help }) => {

@@ -22,6 +22,7 @@ export function lineChart(root, { series, mark, lowestTop, onPoint }) {
 
   function draw() {
     plot?.destroy();
+    plot = null;
     const width = root.clientWidth;
     if (width === 0) return;
     plot = new uPlot(options(width), data, root);

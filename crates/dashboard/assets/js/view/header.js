@@ -14,7 +14,7 @@ export function header({ identity, verdict, link, pause }, { onPause }) {
   pause.append(pauseIcon, pauseWord);
   pause.addEventListener('click', onPause);
   return {
-    /** `view` is `{status, url, mode, ageMs, now}`. */
+    /** `view` is `{status, url, mode, ageMs, now, subject}`; `subject` is what else is looked at than the whole. */
     update(view) {
       setText(identity, view.status ? identityOf(view.status, view.now) : view.url ?? '');
       verdict.hidden = !view.status;
@@ -61,9 +61,10 @@ function linkOf({ mode, ageMs, status, now }) {
   return { word: ageMs === null ? 'Not live' : `Not live, ${span(ageMs)} old`, icon: 'unplugged', tone: 'bad' };
 }
 
-function titleOf({ status, mode }) {
+function titleOf({ status, mode, subject }) {
   if (mode === 'lost') return 'Not live – Load balancer';
   if (!status) return 'Load balancer';
+  if (subject) return `${subject} – Load balancer`;
   const verdict = verdictOf(status);
   return verdict.tone === 'ok' ? 'Load balancer' : `${verdict.word} – Load balancer`;
 }

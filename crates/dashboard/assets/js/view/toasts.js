@@ -38,9 +38,13 @@ export function announcer(root) {
         pool.backends.map((backend) => [`${pool.name}/${backend.name}`, backend])));
       for (const [key, backend] of states) {
         const before = known?.get(key);
-        if (before && before.state !== backend.state) {
+        if (!before) continue;
+        if (before.state !== backend.state) {
           waiting.push(`${backend.name} ${lookUp(BACKEND_STATES, backend.state).phrase}: ${backend.reason}`);
         }
+        const [was, is] = [before, backend].map(({ drain }) => drain?.safe_to_stop ?? false);
+        if (!was && is) waiting.push(`${backend.name} is safe to stop now`);
+        if (was && !is && backend.drain) waiting.push(`${backend.name} is no longer safe to stop`);
       }
       known = states;
       if (waiting.length && timer === null) timer = setTimeout(say, GATHER_MS);
