@@ -2,6 +2,7 @@
 //! the page does with it is in `browser`.
 
 mod actions;
+mod checks;
 mod guard;
 mod live;
 mod page;

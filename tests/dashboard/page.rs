@@ -93,7 +93,15 @@ async fn the_token_is_in_no_answer_no_file_and_no_log() {
     let port = setup.port();
     let token = token(&setup);
     let mut seen: Vec<(String, String)> = crawl(port).await;
-    for path in ["/api/status", "/livez", "/readyz?verbose", "/metrics", "/nothing", "/api/pools/x/backends/y/state"] {
+    for path in [
+        "/api/status",
+        "/livez",
+        "/readyz?verbose",
+        "/metrics",
+        "/nothing",
+        "/api/pools/x/backends/y/state",
+        "/api/pools/default/backends/alpha/checks",
+    ] {
         let answer = http::get(port, path).await;
         seen.push((path.to_owned(), format!("{:?}\n{}", answer.headers, answer.text())));
     }

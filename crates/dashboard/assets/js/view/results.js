@@ -55,7 +55,7 @@ function row(result, now) {
   const source = result.source === 'traffic' ? el('span', { class: 'sub' }, 'a client’s request') : null;
   const time = el('time', { datetime: new Date(result.unix_ms).toISOString() }, moment(result.unix_ms, now));
   const cells = [
-    [time, age],
+    [time, ' ', age],
     [el('span', { class: 'check', 'data-tone': result.passed ? 'ok' : 'bad' }, mark, word), source],
     [classInWords(result.class) || '–'],
     [latency(result.took_ms)],
