@@ -216,6 +216,8 @@ async fn nothing_is_called_safe_when_the_load_balancer_is_gone() {
         assert!(!page.text(".safety").await.contains("Safe to stop now"));
         assert!(page.text(".banner").await.contains("not there any more"));
         page.picture("detail-lost").await;
+        page.click(".crumbs a").await;
+        page.until("nor among the others", &reads("[data-backend=alpha] .safe", "when last heard of")).await;
     })
     .await;
     drop(kill.await.expect("it was killed"));
@@ -358,6 +360,9 @@ async fn it_fits_every_screen_in_light_and_dark_and_keeps_still_when_paused() {
         page.run("location.hash = '#/pools/default/backends/alpha'").await;
         page.until("the other one is shown", "document.querySelector('#detail-title').textContent === 'alpha'").await;
         page.until("with its checks", &reads(".explanation", "Draining; up for")).await;
+        page.until("a page that stands still promises nothing", &reads(".safety", "not known")).await;
+        page.click("#pause").await;
+        page.until("and says it when it goes on", &reads(".safety", "Safe to stop now")).await;
     })
     .await;
 }

@@ -127,6 +127,8 @@ async function act(pool, backend, state) {
 function togglePause() {
   known.paused = !known.paused;
   views.header.paused(known.paused);
+  // From here on what is shown is old news.
+  if (known.status) drawPlace();
   schedule();
 }
 
@@ -176,15 +178,15 @@ function draw() {
 function drawPlace() {
   const { status } = known;
   const now = serverNow();
+  const live = mode() === 'live';
   const place = onStage.place();
   if (place !== null) {
     readChecks(place);
-    const live = mode() === 'live' || mode() === 'paused';
     views.detail.update({ status, place, found: find(place.pool, place.backend), checks: known.checks, live, now });
     return;
   }
   views.totals.update(status);
-  views.pools.update(status, now);
+  views.pools.update(status, live, now);
   views.charts.update(status, suggestion(status));
   views.events.update(status.events, now);
 }

@@ -16,10 +16,10 @@ export function backendRow(columns, onAsk) {
   });
   return {
     node,
-    update(pool, backend, highest, now) {
+    update(pool, backend, { highest, live, now }) {
       setAttribute(node, 'data-backend', backend.name);
       setAttribute(node, 'data-state', backend.state);
-      for (const cell of cells) cell.update(backend, { pool, highest, now });
+      for (const cell of cells) cell.update(backend, { pool, highest, live, now });
     },
   };
 }
@@ -58,7 +58,7 @@ function stateCell() {
   return {
     name: 'c-state',
     nodes: [el('span', { class: 'line' }, state.node, since), reason, safe],
-    update(backend, { now }) {
+    update(backend, { live, now }) {
       state.show(lookUp(BACKEND_STATES, backend.state));
       setText(since, `for ${span(now - backend.since_unix_ms)}`);
       setText(reason, backend.reason);
@@ -67,9 +67,10 @@ function stateCell() {
       const done = backend.drain?.safe_to_stop ?? left === 0;
       const words = backend.drain?.words ?? `${plural(left, 'request')} in flight left`;
       safe.hidden = backend.admin === 'ready';
-      setAttribute(safe, 'data-tone', done ? 'ok' : 'warn');
-      setIcon(safeIcon, done ? 'check' : 'drain');
-      setText(safeWord, done ? 'Safe to stop now' : words);
+      // Old news promise nothing: it may have been made ready since.
+      setAttribute(safe, 'data-tone', done && live ? 'ok' : 'warn');
+      setIcon(safeIcon, live ? (done ? 'check' : 'drain') : 'question');
+      setText(safeWord, done ? (live ? 'Safe to stop now' : 'Safe to stop when last heard of') : words);
     },
   };
 }

@@ -11,8 +11,9 @@ export const COLUMNS = ['Backend', 'State', 'Last check', 'Requests', 'Errors', 
 /** `onAsk(pool, backend, state)` is called by the buttons. */
 export function pools(root, { onAsk }) {
   return {
-    update(status, now) {
-      keyed(root, status.pools, (pool) => pool.name, () => panel(onAsk), (child, pool) => child.update(pool, now));
+    /** `live` is whether this is how things are now. */
+    update(status, live, now) {
+      keyed(root, status.pools, (pool) => pool.name, () => panel(onAsk), (child, pool) => child.update(pool, live, now));
     },
   };
 }
@@ -33,7 +34,7 @@ function panel(onAsk) {
     el('header', { class: 'pool-head' }, heading, state.node, reason, policy), empty, table);
   return {
     node,
-    update(pool, now) {
+    update(pool, live, now) {
       setText(name, pool.name);
       setText(policy, pool.policy.replaceAll('_', ' '));
       setText(reason, pool.reason);
@@ -43,7 +44,7 @@ function panel(onAsk) {
       table.hidden = !empty.hidden;
       const highest = Math.max(1, ...pool.backends.flatMap((backend) => backend.recent_requests_per_s));
       keyed(rows, pool.backends, (backend) => backend.name, () => backendRow(COLUMNS, onAsk),
-        (row, backend) => row.update(pool, backend, highest, now));
+        (row, backend) => row.update(pool, backend, { highest, live, now }));
     },
   };
 }
