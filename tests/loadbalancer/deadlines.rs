@@ -161,6 +161,23 @@ async fn a_try_that_takes_too_long_goes_to_another_server_if_it_may() {
 }
 
 #[tokio::test]
+async fn a_head_that_begins_and_does_not_end_is_no_answer_in_time() {
+    let trickling = Origin::start(|_, mut stream: TcpStream| async move {
+        stream.write_all(b"HTTP/1.1 200 OK\r\nx-long: ").await.ok()?;
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        None
+    })
+    .await;
+    let alive = Origin::answering(OK, true).await;
+    let backends = [trickling.address(), alive.address()];
+    let balancer = Balancer::start(&backends, &["--try-timeout", "300ms"]).await;
+    for _ in 0..4 {
+        assert_eq!(balancer.get("/").await.text(), "ok");
+    }
+    assert_eq!(trickling.requests(), 2);
+}
+
+#[tokio::test]
 async fn the_time_that_a_client_takes_to_send_is_not_that_of_the_try() {
     let (origin, _) = Origin::recording(OK, true).await;
     let balancer = Balancer::start(&[origin.address()], &["--try-timeout", "300ms"]).await;

@@ -151,15 +151,57 @@ async fn a_chunked_body_is_kept_as_far_as_it_came() {
 }
 
 #[tokio::test]
-async fn nothing_is_sent_again_after_the_first_byte_of_a_response() {
-    let origins = [Origin::answering(b"HTTP/1.1 2", false).await, Origin::answering(b"H", false).await];
-    let interim = Origin::answering(b"HTTP/1.1 103 Early Hints\r\n\r\n", false).await;
-    let balancer = balancer(&[&origins[0], &origins[1], &interim], SHOWN, &[]).await;
+async fn a_response_that_is_cut_inside_its_head_is_asked_for_elsewhere_once() {
+    let (first, last) = (b"H", b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n");
+    let interim = b"HTTP/1.1 103 Early Hints\r\n\r\n";
+    for cut in [&first[..], last, interim] {
+        let (cutting, whole) = (Origin::answering(cut, false).await, Origin::answering(OK, true).await);
+        let balancer = balancer(&[&cutting, &whole], SHOWN, &["--workers", "1"]).await;
+        for _ in 0..4 {
+            assert_eq!(balancer.get("/").await.text(), "ok", "{:?}", String::from_utf8_lossy(cut));
+        }
+        assert_eq!((cutting.requests(), whole.requests()), (2, 4));
+        assert_eq!(metric(&balancer, "lb_retries_by_cause_total{cause=\"closed\"}").await, 2);
+        let mut posted = Vec::new();
+        for _ in 0..2 {
+            let answer = http::send(balancer.port(), request(Method::POST, "/", &[], "x")).await;
+            assert_eq!(answer.header("x-lb-attempts"), Some("1"));
+            posted.push((answer.status.as_u16(), answer.text().contains("closed inside the response head")));
+        }
+        posted.sort_unstable();
+        assert_eq!(posted, [(200, false), (502, true)], "a POST may have been executed");
+    }
+}
+
+#[tokio::test]
+async fn where_all_cut_their_heads_two_are_asked_and_no_more() {
+    let cutting = [Origin::answering(b"HTTP/1.1 2", false).await, Origin::answering(b"H", false).await];
+    let third = Origin::answering(b"HTTP/1.1 200 OK\r\n", false).await;
+    let balancer = balancer(&[&cutting[0], &cutting[1], &third], SHOWN, &[]).await;
     for _ in 0..6 {
+        let answer = balancer.get("/").await;
+        assert_eq!((answer.status.as_u16(), answer.header("x-lb-attempts")), (502, Some("2")));
+    }
+    assert_eq!(cutting.iter().map(Origin::requests).sum::<usize>() + third.requests(), 12);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_there_but_is_none_is_not_asked_for_again() {
+    // The server has answered as it always will; and what it means by it nobody knows.
+    let wrong =
+        [Origin::answering(b"HTTP/1.1 2x0 OK\r\n\r\n", false).await, Origin::answering(b"SSH-2.0-x\r\n", false).await];
+    const CUT: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nshort";
+    let cut = [Origin::answering(CUT, false).await, Origin::answering(CUT, false).await];
+    let balancer = balancer(&[&wrong[0], &wrong[1]], SHOWN, &[]).await;
+    for _ in 0..4 {
         let answer = balancer.get("/").await;
         assert_eq!((answer.status.as_u16(), answer.header("x-lb-attempts")), (502, Some("1")));
     }
-    assert_eq!(origins.iter().map(Origin::requests).sum::<usize>() + interim.requests(), 6);
+    assert_eq!(wrong.iter().map(Origin::requests).sum::<usize>(), 4);
+    let balancer = self::balancer(&[&cut[0], &cut[1]], "", &[]).await;
+    let got = raw::exchange(balancer.port(), b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+    assert!(!got.starts_with("HTTP/1.1 5"), "{got}");
+    assert_eq!(cut.iter().map(Origin::requests).sum::<usize>(), 1, "its head was on its way to the client");
 }
 
 /// Holds each request until `phase` is at least what `at` says of its number, and closes.

@@ -11,7 +11,7 @@ pub struct Retries {
     pub unsent_total: u64,
     /// Repeated because a kept connection turned out to be closed.
     pub stale_total: u64,
-    /// Repeated because the connection broke before a byte of the response.
+    /// Repeated because the connection broke before the response head was complete.
     pub closed_total: u64,
     /// Repeated because the time for one try passed.
     pub try_timeout_total: u64,

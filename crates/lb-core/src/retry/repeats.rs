@@ -10,7 +10,7 @@ pub enum RetryCause {
     Unsent,
     /// A kept connection turned out to be closed: the price of keeping it, and nobody's fault.
     Stale,
-    /// The connection broke behind the request, before a byte of the response.
+    /// The connection broke behind the request, before the response head was complete.
     Closed,
     /// The time for one try passed.
     TryTimeout,

@@ -155,10 +155,9 @@ impl Exchange {
             let begun = self.has_begun();
             match self.connection.poll_receive(cx, 0) {
                 Poll::Pending => return Poll::Pending,
-                // Part of an answer has come: the request was processed, and must not be sent again.
-                Poll::Ready(Ok(0) | Err(_)) if begun => {
-                    return Poll::Ready(Err(ExchangeError::Bad("closed inside the head")));
-                }
+                // Part of an answer has come, so the request was worked on: this is no close that crossed it.
+                Poll::Ready(Ok(0)) if begun => return Poll::Ready(Err(ExchangeError::HeadCut(cut_short()))),
+                Poll::Ready(Err(error)) if begun => return Poll::Ready(Err(ExchangeError::HeadCut(error))),
                 Poll::Ready(Ok(0)) => {
                     return Poll::Ready(Err(ExchangeError::Closed(broken.unwrap_or_else(cut_short))));
                 }

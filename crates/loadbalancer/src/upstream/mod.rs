@@ -41,9 +41,12 @@ pub(crate) enum ExchangeError {
     ClientStalled,
     /// The backend closed or reset the connection before the response head.
     Closed(io::Error),
+    /// The backend closed or reset the connection inside the response head, or between an interim head and the final
+    /// one. Nothing of a head goes to the client before all of it is there.
+    HeadCut(io::Error),
     /// The backend did not take the request body in time, or sent no response head in time.
     HeadTimeout,
-    /// It sent nothing at all within the time for one try.
+    /// It sent no whole response head within the time for one try.
     TryTimeout,
     /// The time for the whole request passed; nobody in particular is to blame.
     Overdue,
@@ -68,7 +71,7 @@ impl ExchangeError {
     pub(crate) fn failure(&self) -> Option<FailureKind> {
         match self {
             Self::ClientBody(_) | Self::ClientStalled | Self::Overdue | Self::Drained => None,
-            Self::Closed(_) => Some(FailureKind::Closed),
+            Self::Closed(_) | Self::HeadCut(_) => Some(FailureKind::Closed),
             Self::HeadTimeout | Self::TryTimeout => Some(FailureKind::HeadTimeout),
             Self::Bad(_) => Some(FailureKind::BadResponse),
             Self::Body(_) => Some(FailureKind::Body),
@@ -82,6 +85,7 @@ impl std::fmt::Display for ExchangeError {
             Self::ClientBody(error) => write!(f, "the request body broke off: {error}"),
             Self::ClientStalled => f.write_str("the request body stood still"),
             Self::Closed(error) => write!(f, "the connection closed before the response head: {error}"),
+            Self::HeadCut(error) => write!(f, "the connection closed inside the response head: {error}"),
             Self::HeadTimeout => f.write_str("no response head in time"),
             Self::TryTimeout => f.write_str("no response within timeouts.try"),
             Self::Overdue => f.write_str("the time for the whole request passed meanwhile"),

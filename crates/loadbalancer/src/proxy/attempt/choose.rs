@@ -71,7 +71,10 @@ pub(super) fn cause(broken: &Broken) -> Option<RetryCause> {
             Some(RetryCause::Unsent)
         }
         Cause::Exchange(ExchangeError::Closed(_)) if broken.raced => Some(RetryCause::Stale),
-        Cause::Exchange(ExchangeError::Closed(_) | ExchangeError::Drained) => Some(RetryCause::Closed),
+        // RFC 9110 §9.2.2: until the client is able to read the response. Of a head it gets all or nothing.
+        Cause::Exchange(ExchangeError::Closed(_) | ExchangeError::HeadCut(_) | ExchangeError::Drained) => {
+            Some(RetryCause::Closed)
+        }
         Cause::Exchange(ExchangeError::TryTimeout) => Some(RetryCause::TryTimeout),
         Cause::OutOfMeans(_) | Cause::Exchange(_) | Cause::Overdue => None,
     }

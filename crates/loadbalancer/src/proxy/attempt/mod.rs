@@ -5,12 +5,12 @@
 //!
 //! * nothing was written (no connection, or not a byte was taken by it): whatever the method, up to `retry.max_connect`
 //!   times;
-//! * something was written, and then the connection broke before a byte of the response, the time for one try passed, or
-//!   the response has one of `retry.statuses`: only if the method is idempotent (RFC 9110 §9.2.2), the body was kept,
-//!   fewer than `retry.max` repeats were made and the budget allows it (the first break of a kept-alive connection is
-//!   not counted as one of them: it is the price of keeping it);
-//! * never once the client has gone or has got a byte of a response, and on a backend that was tried only when there is
-//!   no other.
+//! * something was written, and then the connection broke before the response head was complete (none of it goes to the
+//!   client before), the time for one try passed, or the response has one of `retry.statuses`: only if the method is
+//!   idempotent (RFC 9110 §9.2.2), the body was kept, fewer than `retry.max` repeats were made and the budget allows it
+//!   (the first break of a kept-alive connection is not counted as one of them: it is the price of keeping it);
+//! * never once the client has gone or has got a byte of a response, nor for an answer that is there and is not HTTP: it
+//!   was worked on, and would be again; and on a backend that was tried only when there is no other.
 
 mod choose;
 mod connect;

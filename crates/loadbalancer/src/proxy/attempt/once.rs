@@ -80,17 +80,9 @@ pub(super) async fn attempt(
         // Now, since a client that goes away ends this here.
         record.sent_to_backend(exchange.outgoing.body_bytes);
         match head {
-            Poll::Pending if client.deadline.is_cut() => {
-                if exchange.has_begun() {
-                    // As below.
-                    exchange.outgoing.body.forget();
-                }
-                Poll::Ready(Err(ExchangeError::Drained))
-            }
+            Poll::Pending if client.deadline.is_cut() => Poll::Ready(Err(ExchangeError::Drained)),
             Poll::Pending => match client.overdue() {
                 Some(Overdue::Request) => Poll::Ready(Err(ExchangeError::Overdue)),
-                // A part of a response is there: it must not be asked for again.
-                Some(Overdue::Try) if exchange.has_begun() => Poll::Ready(Err(ExchangeError::HeadTimeout)),
                 Some(Overdue::Try) => Poll::Ready(Err(ExchangeError::TryTimeout)),
                 None if client.expired() && exchange.holds_body() => {
                     // The backend says nothing: many never do. RFC 9110 §10.1.1 forbids to wait for ever.

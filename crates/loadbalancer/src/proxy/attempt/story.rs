@@ -68,9 +68,9 @@ pub(super) fn give_up(cause: Cause, story: String, rejected: Option<Rejected>) -
         }
         Cause::Exchange(ExchangeError::ClientBody(_)) => ProxyError::Rejected(rejected.unwrap_or(Rejected::Chunk)),
         Cause::Exchange(ExchangeError::ClientStalled) => ProxyError::Rejected(Rejected::BodyTimeout),
-        Cause::Exchange(ExchangeError::Closed(_) | ExchangeError::Body(_) | ExchangeError::Drained) => {
-            ProxyError::UpstreamClosed(story)
-        }
+        Cause::Exchange(
+            ExchangeError::Closed(_) | ExchangeError::HeadCut(_) | ExchangeError::Body(_) | ExchangeError::Drained,
+        ) => ProxyError::UpstreamClosed(story),
         Cause::Exchange(ExchangeError::HeadTimeout | ExchangeError::TryTimeout) => ProxyError::HeadTimeout(story),
         Cause::Exchange(ExchangeError::Bad(_)) => ProxyError::BadResponse(story),
     }
