@@ -18,6 +18,7 @@ mod load;
 mod options;
 mod overload;
 mod panic;
+mod policies;
 mod proxy_protocol;
 mod queue;
 mod rate_limit;

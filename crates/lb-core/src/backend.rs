@@ -48,6 +48,33 @@ pub struct BackendSpec {
     pub weight: u32,
 }
 
+/// What failed lately. Relaxed, since no other memory depends on it.
+#[derive(Debug, Default)]
+struct Errors {
+    /// Since the last success; see [`Backend::note_error`]. Written by all workers, and by the control task when it comes
+    /// into rotation.
+    in_a_row: AtomicU32,
+    /// What failures add to the load; see [`Backend::load`]. Raised by all workers, lowered by the control task.
+    load: AtomicU64,
+}
+
+/// One request under way, in the unit of [`Backend::load`]: failures fade by parts of it.
+pub const LOAD_OF_ONE: u64 = 1024;
+
+/// The least time constant by which failures fade. Nearly every backend answers within it; and a failure weighs as much
+/// by it as a hundred requests of 10 ms, so that more would drown what is under way where a little fails everywhere.
+const LEAST_FADE: Duration = Duration::from_secs(1);
+
+/// The time constant by which failures fade, where half of all responses take `typical` at most.
+///
+/// By Little's law a backend that serves r requests a second, each in t, has r · t under way. One that fails r a second
+/// at once has nothing under way, and r · f of failures, where f is this constant: as long as f is at least t it looks
+/// no lighter than the others for the same requests, and gets no more than they do. Twice the median covers a mean that
+/// is above it.
+pub fn fade(typical: Duration) -> Duration {
+    typical.saturating_mul(2).max(LEAST_FADE)
+}
+
 /// Tells backends apart for the life of the process, also across reloads. Never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BackendId(pub u32);
@@ -63,10 +90,8 @@ pub struct Backend {
     /// go down ([`Gate`](crate::gate::Gate)), else no other memory depends on it. A padded line of its own: it is the
     /// one number of a backend that workers share.
     in_flight: CachePadded<AtomicU64>,
-    /// Errors since the last success; see [`Self::note_error`]. Written by all workers, and by the control task when
-    /// it comes into rotation; relaxed, since no other memory depends on it. On a line of its own, which all workers only
-    /// read as long as nothing fails.
-    errors_in_a_row: CachePadded<AtomicU32>,
+    /// On a line of its own, which all workers only read as long as nothing fails.
+    errors: CachePadded<Errors>,
     /// One per worker, written by that worker only.
     shards: Box<[CachePadded<BackendShard>]>,
 }
@@ -75,7 +100,7 @@ impl Backend {
     /// A backend with all numbers at zero, for `workers` workers.
     pub fn new(id: BackendId, spec: BackendSpec, workers: usize) -> Arc<Self> {
         let shards = (0..workers).map(|_| CachePadded::default()).collect();
-        Arc::new(Self { id, spec, in_flight: CachePadded::default(), errors_in_a_row: CachePadded::default(), shards })
+        Arc::new(Self { id, spec, in_flight: CachePadded::default(), errors: CachePadded::default(), shards })
     }
 
     /// Requests under way.
@@ -112,13 +137,41 @@ impl Backend {
     /// Workers count together: "in a row" is in the order in which answers came to be noted. A success that another worker
     /// notes at the same moment may fall before or behind an error; either order is one that could have been.
     pub fn note_error(&self) -> u32 {
-        self.errors_in_a_row.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+        self.errors.in_a_row.fetch_add(1, Ordering::Relaxed).saturating_add(1)
     }
 
     /// An answer without fault ends a row of errors. Costs a read while there is none.
     pub fn note_success(&self) {
-        if self.errors_in_a_row.load(Ordering::Relaxed) != 0 {
-            self.errors_in_a_row.store(0, Ordering::Relaxed);
+        if self.errors.in_a_row.load(Ordering::Relaxed) != 0 {
+            self.errors.in_a_row.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// What a policy compares it by, in units of [`LOAD_OF_ONE`]: requests under way, and one for each failure, which
+    /// fades with [`fade`]. So a server that fails fast never attracts traffic, ejected or not.
+    pub fn load(&self) -> u64 {
+        self.in_flight() * LOAD_OF_ONE + self.errors.load.load(Ordering::Relaxed)
+    }
+
+    /// A failure that is its fault.
+    pub fn add_failure_load(&self) {
+        self.errors.load.fetch_add(LOAD_OF_ONE, Ordering::Relaxed);
+    }
+
+    /// How many requests its failures weigh now.
+    pub fn failure_load(&self) -> f64 {
+        self.errors.load.load(Ordering::Relaxed) as f64 / LOAD_OF_ONE as f64
+    }
+
+    /// Failures are `elapsed` older, and fade by the time constant `fade`. For one task at a time.
+    ///
+    /// # Race window
+    /// A failure that is added meanwhile stays whole: what has faded is taken off, not stored.
+    pub fn fade_failures(&self, elapsed: Duration, fade: Duration) {
+        let load = self.errors.load.load(Ordering::Relaxed);
+        if load > 0 {
+            let left = (load as f64 * (-elapsed.as_secs_f64() / fade.as_secs_f64()).exp()) as u64;
+            self.errors.load.fetch_sub(load - left.min(load), Ordering::Relaxed);
         }
     }
 

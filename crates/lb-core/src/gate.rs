@@ -71,10 +71,10 @@ impl Gate {
 
     /// A backend of `pool` that is not in `tried` and has room, counted in. What is taken must be given back by
     /// [`Self::leave`].
-    pub fn take(&self, pool: &PoolView, tried: &Tried) -> Taken {
+    pub fn take(&self, pool: &PoolView, tried: &Tried, random: &dyn Fn() -> u64) -> Taken {
         let Some(pool_room) = Room::enter(&self.active, self.limits.requests) else { return Taken::Full };
         let mut candidates = false;
-        let slot = pool.policy.pick_where(&pool.cursor, tried, &mut |slot| {
+        let slot = pool.policy.pick_where(&pool.cursor, tried, random, &mut |slot| {
             candidates = true;
             self.enter(pool, &pool.backends[usize::from(slot)])
         });

@@ -33,7 +33,7 @@ fn pool_of(tenths: &[u32]) -> PoolView {
         }
     };
     let rule = crate::panic::Rule { percent: 0, checks_elsewhere: false };
-    PoolView::new("p".into(), Arc::default(), tenths.iter().enumerate().map(view).collect(), rule)
+    PoolView::new("p".into(), Default::default(), tenths.iter().enumerate().map(view).collect(), rule)
 }
 
 fn gate(requests: Option<u64>, requests_per_backend: Option<u64>) -> Gate {
@@ -53,7 +53,7 @@ fn full_backends_are_passed_over_and_the_others_share_their_turns() {
     }
     let mut counts = [0; 4];
     for _ in 0..3000 {
-        let Taken::Slot(slot) = gate.take(&pool, &Tried::default()) else { panic!("three have room") };
+        let Taken::Slot(slot) = gate.take(&pool, &Tried::default(), &|| 0) else { panic!("three have room") };
         counts[usize::from(slot)] += 1;
         gate.leave(&pool.backends[usize::from(slot)].backend);
     }
@@ -64,7 +64,7 @@ fn full_backends_are_passed_over_and_the_others_share_their_turns() {
 fn one_that_starts_slowly_has_its_share_of_the_limit_and_at_least_one() {
     let fill = |most, tenths: &[u32]| {
         let (gate, pool) = (gate(None, Some(most)), pool_of(tenths));
-        while gate.take(&pool, &Tried::default()) != Taken::Full {}
+        while gate.take(&pool, &Tried::default(), &|| 0) != Taken::Full {}
         in_flight(&pool)
     };
     assert_eq!(fill(100, &[10, 1, 5]), [100, 10, 50]);
@@ -76,21 +76,21 @@ fn one_that_starts_slowly_has_its_share_of_the_limit_and_at_least_one() {
 fn what_is_full_and_what_is_not_there_are_told_apart() {
     let (gate, pool) = (gate(None, Some(1)), pool(2));
     let mut tried = Tried::default();
-    assert_eq!([gate.take(&pool, &tried), gate.take(&pool, &tried)], [Taken::Slot(0), Taken::Slot(1)]);
-    assert_eq!(gate.take(&pool, &tried), Taken::Full);
+    assert_eq!([gate.take(&pool, &tried, &|| 0), gate.take(&pool, &tried, &|| 0)], [Taken::Slot(0), Taken::Slot(1)]);
+    assert_eq!(gate.take(&pool, &tried, &|| 0), Taken::Full);
     tried.insert(0);
     gate.leave(&pool.backends[0].backend);
-    assert_eq!(gate.take(&pool, &tried), Taken::Full, "what is free was tried");
+    assert_eq!(gate.take(&pool, &tried, &|| 0), Taken::Full, "what is free was tried");
     tried.insert(1);
-    assert_eq!(gate.take(&pool, &tried), Taken::Nobody);
-    assert_eq!(gate.take(&self::pool(0), &Tried::default()), Taken::Nobody);
+    assert_eq!(gate.take(&pool, &tried, &|| 0), Taken::Nobody);
+    assert_eq!(gate.take(&self::pool(0), &Tried::default(), &|| 0), Taken::Nobody);
     assert_eq!(in_flight(&pool), [0, 1]);
 }
 
 #[test]
 fn the_limit_of_a_pool_holds_over_all_its_backends_and_what_finds_nobody_is_not_counted() {
     let (gate, pool) = (gate(Some(3), None), pool(2));
-    let take = |tried: &Tried| gate.take(&pool, tried);
+    let take = |tried: &Tried| gate.take(&pool, tried, &|| 0);
     let mut both = Tried::default();
     both.insert(0);
     both.insert(1);
@@ -108,9 +108,9 @@ fn the_limit_of_a_pool_holds_over_all_its_backends_and_what_finds_nobody_is_not_
 fn every_backend_of_many_is_asked_before_the_answer_is_no() {
     let (gate, pool) = (gate(None, Some(1)), pool(200));
     for taken in 0..200 {
-        assert!(matches!(gate.take(&pool, &Tried::default()), Taken::Slot(_)), "after {taken}");
+        assert!(matches!(gate.take(&pool, &Tried::default(), &|| 0), Taken::Slot(_)), "after {taken}");
     }
-    assert_eq!(gate.take(&pool, &Tried::default()), Taken::Full);
+    assert_eq!(gate.take(&pool, &Tried::default(), &|| 0), Taken::Full);
     assert!(in_flight(&pool).iter().all(|count| *count == 1));
 }
 
@@ -130,7 +130,7 @@ fn what_cannot_make_its_deadline_is_told_by_the_line_before_it() {
     let mut views = pool(10).backends;
     views[1..].iter_mut().for_each(|view| (view.health, view.reason_code) = (Health::Down, ReasonCode::WrongStatus));
     let rule = crate::panic::Rule { percent: 30, checks_elsewhere: false };
-    let panicking = PoolView::new("p".into(), Arc::default(), views, rule);
+    let panicking = PoolView::new("p".into(), Default::default(), views, rule);
     assert!(panicking.in_panic && !gate.is_hopeless(199, 19, &panicking));
 }
 
@@ -152,7 +152,7 @@ impl Drop for Permit<'_> {
 }
 
 fn take<'a>(gate: &'a Gate, pool: &'a PoolView, tried: &Tried) -> Option<Permit<'a>> {
-    match gate.take(pool, tried) {
+    match gate.take(pool, tried, &|| 0) {
         Taken::Slot(slot) => Some(Permit(gate, pool, slot)),
         _ => None,
     }

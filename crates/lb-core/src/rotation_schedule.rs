@@ -1,6 +1,7 @@
 //! Pool, health, retries, ejection, panic and slow start together, driven by a random schedule of faults. Everything
 //! comes from one seed; a failure prints it, and `LB_CORE_SEED=… cargo test -p lb-core schedule` runs it again.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use super::*;
 use crate::api::ReasonCode;
 use crate::backend::{Backend, BackendId, BackendSpec, HostPort};
 use crate::health::{HealthPolicy, HealthState};
-use crate::policy::{Cursor, Slot, Tried};
+use crate::policy::{Cursor, PolicyKind, Slot, Tried};
 use crate::retry::{RetryBudget, RetryPolicy};
 use crate::snapshot::{BackendView, PoolView};
 
@@ -104,6 +105,9 @@ struct World {
     rotation: Rotation,
     rows: Vec<Row>,
     cursor: Arc<Cursor>,
+    kind: PolicyKind,
+    /// For what a policy draws.
+    draws: Cell<u64>,
     view: PoolView,
     budget: RetryBudget,
     requests: u64,
@@ -119,6 +123,7 @@ struct World {
 impl World {
     fn new(seed: u64) -> Self {
         let mut random = Random(seed);
+        let kind = PolicyKind::ALL[random.below(PolicyKind::ALL.len())];
         let rows = (0..1 + random.below(9)).map(|id| {
             let address = HostPort { host: "127.0.0.1".to_owned(), port: 80 };
             let weight = if random.below(3) == 0 { 1 + random.below(4) as u32 } else { 1 };
@@ -138,7 +143,9 @@ impl World {
         let cursor = Arc::<Cursor>::default();
         let mut world = Self {
             rotation: Rotation::new(POLICY, 0),
-            view: PoolView::new("p".into(), Arc::clone(&cursor), Box::default(), POLICY.panic_rule()),
+            view: PoolView::new("p".into(), (kind, Arc::clone(&cursor)), Box::default(), POLICY.panic_rule()),
+            draws: Cell::new(seed),
+            kind,
             budget: RetryBudget::new(RETRY, 0),
             random,
             now_ms: 0,
@@ -230,7 +237,7 @@ impl World {
                 self.lost = Some(at);
             }
         }
-        self.view = PoolView::new("p".into(), Arc::clone(&self.cursor), views, POLICY.panic_rule());
+        self.view = PoolView::new("p".into(), (self.kind, Arc::clone(&self.cursor)), views, POLICY.panic_rule());
         self.panics += u64::from(self.view.in_panic && !was_in_panic);
     }
 
@@ -255,7 +262,13 @@ impl World {
     }
 
     fn pick(&self, tried: &Tried) -> Result<Option<Slot>, String> {
-        let Some(slot) = self.view.policy.pick(&self.cursor, tried) else { return Ok(None) };
+        let random = || {
+            let mut random = Random(self.draws.get());
+            let drawn = random.next();
+            self.draws.set(random.0);
+            drawn
+        };
+        let Some(slot) = self.view.policy.pick(&self.cursor, tried, &random) else { return Ok(None) };
         let row = &self.rows[usize::from(slot)];
         if tried.contains(slot) || row.admin != AdminState::Ready || (!row.is_in() && !self.view.in_panic) {
             return Err(format!("b{slot} was picked: {:?}, {:?}, {:?}", row.admin, row.health, row.standing));
@@ -365,7 +378,7 @@ impl World {
         self.invariants()
     }
 
-    /// Everything is mended: in the end all are in, with their exact shares.
+    /// Everything is mended: in the end all are in, with their shares, which of round robin are exact.
     fn calm(&mut self) -> Result<(), String> {
         for row in &mut self.rows {
             (row.truth, row.admin) = (Truth::Good, AdminState::Ready);
@@ -378,11 +391,18 @@ impl World {
         }
         let period: usize = self.rows.iter().map(|row| row.backend.spec.weight as usize).sum();
         let mut counts = vec![0; self.rows.len()];
-        for _ in 0..period {
+        let picks = if self.kind == PolicyKind::RoundRobin { period } else { 1000 * period };
+        for _ in 0..picks {
             let slot = self.pick(&Tried::default())?.ok_or("nobody after the calm")?;
             counts[usize::from(slot)] += 1;
         }
         let weights: Vec<u32> = self.rows.iter().map(|row| row.backend.spec.weight).collect();
+        if self.kind != PolicyKind::RoundRobin {
+            // Nothing is under way, so the draw decides. Six standard deviations of the heaviest.
+            let far = |(count, weight): (&u32, &u32)| count.abs_diff(1000 * weight) > 400;
+            let bad = counts.iter().zip(&weights).any(far);
+            return if bad { Err(format!("{counts:?} picks by weights {weights:?}")) } else { Ok(()) };
+        }
         if counts != weights { Err(format!("{counts:?} picks by weights {weights:?}")) } else { Ok(()) }
     }
 }

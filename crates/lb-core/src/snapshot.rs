@@ -12,7 +12,7 @@ use std::sync::Arc;
 use crate::api::{AdminState, BackendState, Health, PoolState, ReasonCode};
 use crate::backend::Backend;
 use crate::gate::Gate;
-use crate::policy::{Cursor, Policy, RoundRobin, Slot};
+use crate::policy::{Cursor, Policy, PolicyKind, Slot};
 use crate::{panic, slow_start};
 
 /// All pools at one moment.
@@ -34,6 +34,8 @@ pub struct PoolView {
     pub backends: Box<[BackendView]>,
     /// Knows only the backends that may take requests.
     pub policy: Box<dyn Policy>,
+    /// Which policy that is.
+    pub kind: PolicyKind,
     /// Whether so few are ready that others take requests too; see [`mod@panic`].
     pub in_panic: bool,
     /// The largest share of a backend in rotation; others' are relative to it.
@@ -85,9 +87,14 @@ impl BackendView {
 }
 
 impl PoolView {
-    /// A pool balanced by round robin over the backends that are in rotation, each by its share; or, where `rule` says
-    /// panic, over all that may serve.
-    pub fn new(name: Arc<str>, cursor: Arc<Cursor>, backends: Box<[BackendView]>, rule: panic::Rule) -> Self {
+    /// A pool balanced by a policy of this `kind` over the backends that are in rotation, each by its share; or, where
+    /// `rule` says panic, over all that may serve.
+    pub fn new(
+        name: Arc<str>,
+        (kind, cursor): (PolicyKind, Arc<Cursor>),
+        backends: Box<[BackendView]>,
+        rule: panic::Rule,
+    ) -> Self {
         let wanted = backends.iter().filter(|view| view.admin == AdminState::Ready);
         // Whoever has not been checked yet may be ready in a moment.
         let ready = wanted.clone().filter(|view| view.in_rotation() || view.health == Health::Unknown).count();
@@ -95,13 +102,14 @@ impl PoolView {
             && backends.iter().any(|view| view.serves_in_panic(rule));
         let in_rotation = backends.iter().filter(|view| view.in_rotation());
         let most_tenths = in_rotation.map(|view| view.tenths).max().unwrap_or_default().max(1);
-        let policy = Box::new(RoundRobin::new([]));
-        let mut pool = Self { name, cursor, backends, policy, in_panic, most_tenths, rule, gate: None };
+        let policy = kind.build(Vec::new());
+        let mut pool = Self { name, cursor, backends, policy, kind, in_panic, most_tenths, rule, gate: None };
         let used = || pool.backends.iter().enumerate().filter(|(_, view)| pool.takes_requests(view));
         let share = |view: &BackendView| if in_panic { slow_start::WHOLE } else { view.tenths };
         let weights: Vec<_> = used().map(|(_, view)| (view.backend.spec.weight, share(view))).collect();
-        let slots = used().map(|(slot, _)| slot as Slot);
-        pool.policy = Box::new(RoundRobin::new(slots.zip(slow_start::scaled(&weights))));
+        let slots = used().map(|(slot, view)| (slot as Slot, Arc::clone(&view.backend)));
+        let scaled = slots.zip(slow_start::scaled(&weights));
+        pool.policy = kind.build(scaled.map(|((slot, backend), weight)| (slot, backend, weight)).collect());
         pool
     }
 
@@ -201,7 +209,12 @@ mod tests {
     }
 
     fn pool(views: Vec<BackendView>) -> PoolView {
-        PoolView::new("p".into(), Arc::default(), views.into(), panic::Rule { percent: 30, checks_elsewhere: false })
+        PoolView::new(
+            "p".into(),
+            Default::default(),
+            views.into(),
+            panic::Rule { percent: 30, checks_elsewhere: false },
+        )
     }
 
     #[test]
@@ -215,7 +228,7 @@ mod tests {
             view(4, Ready, Health::Unknown),
         ]);
         for _ in 0..10 {
-            assert_eq!(pool.policy.pick(&pool.cursor, &Tried::default()), Some(1));
+            assert_eq!(pool.policy.pick(&pool.cursor, &Tried::default(), &|| 0), Some(1));
         }
         assert_eq!(pool.state(), PoolState::Degraded);
         let reason = pool.reason();
@@ -225,7 +238,7 @@ mod tests {
     fn picked(pool: &PoolView, picks: usize) -> Vec<usize> {
         let mut counts = vec![0; pool.backends.len()];
         for _ in 0..picks {
-            counts[usize::from(pool.policy.pick(&pool.cursor, &Tried::default()).unwrap())] += 1;
+            counts[usize::from(pool.policy.pick(&pool.cursor, &Tried::default(), &|| 0).unwrap())] += 1;
         }
         counts
     }
@@ -262,7 +275,7 @@ mod tests {
             ..view(id, AdminState::Ready, Health::Down)
         };
         let pool = pool(vec![refused(0), refused(1)]);
-        assert_eq!((pool.state(), pool.policy.pick(&pool.cursor, &Tried::default())), (PoolState::Down, None));
+        assert_eq!((pool.state(), pool.policy.pick(&pool.cursor, &Tried::default(), &|| 0)), (PoolState::Down, None));
     }
 
     #[test]
@@ -272,7 +285,7 @@ mod tests {
             ..view(id, AdminState::Ready, Health::Down)
         };
         let rule = panic::Rule { percent: 30, checks_elsewhere: true };
-        let pool = PoolView::new("p".into(), Arc::default(), [refused(0), refused(1)].into(), rule);
+        let pool = PoolView::new("p".into(), Default::default(), [refused(0), refused(1)].into(), rule);
         assert_eq!((pool.state(), picked(&pool, 10)), (PoolState::Panic, vec![5, 5]));
     }
 

@@ -4,13 +4,49 @@
 //! without allocation, lock, clock, log or I/O. It never sees health or admin state; whoever builds it leaves out
 //! what must not be picked.
 
+mod least_requests;
 mod round_robin;
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use crossbeam_utils::CachePadded;
 
+use crate::backend::Backend;
+
+pub use least_requests::LeastRequests;
 pub use round_robin::RoundRobin;
+
+/// Which policy a pool is balanced by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PolicyKind {
+    /// [`RoundRobin`], the promise: A, B, C by weight, whatever becomes of the requests.
+    #[default]
+    RoundRobin,
+    /// [`LeastRequests`]: by what is under way.
+    LeastRequests,
+}
+
+impl PolicyKind {
+    /// All there are.
+    pub const ALL: [Self; 2] = [Self::RoundRobin, Self::LeastRequests];
+
+    /// Its name, in the configuration and on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::RoundRobin => "round_robin",
+            Self::LeastRequests => "least_requests",
+        }
+    }
+
+    /// The policy of this kind for backends that may take requests, each with its slot and its weight of the moment.
+    pub fn build(self, backends: Vec<(Slot, Arc<Backend>, u32)>) -> Box<dyn Policy> {
+        match self {
+            Self::RoundRobin => Box::new(RoundRobin::new(backends.iter().map(|(slot, _, weight)| (*slot, *weight)))),
+            Self::LeastRequests => Box::new(LeastRequests::new(backends)),
+        }
+    }
+}
 
 /// Index of a backend in its pool's list.
 pub type Slot = u16;
@@ -47,6 +83,11 @@ impl Tried {
         self.slots[..usize::from(self.len)].contains(&slot)
     }
 
+    /// Those that were tried.
+    pub fn iter(&self) -> impl Iterator<Item = Slot> {
+        self.slots[..usize::from(self.len)].iter().copied()
+    }
+
     /// How many were tried.
     pub fn len(&self) -> usize {
         usize::from(self.len)
@@ -75,13 +116,19 @@ pub struct Cursor {
 ///
 /// A failure counts as load: a server that fails fast has little in flight and answers soon, and must not draw requests
 /// by that. Round robin looks at neither, so nothing is to be done there: its share is what its weight says until it is
-/// ejected. A policy that looks at load or time must add a penalty for each failure, as long as it takes an honest answer
-/// to come.
+/// ejected. A policy that looks at load must look at [`Backend::load`], which has the failures in it.
 pub trait Policy: Send + Sync {
-    /// The slot of a backend that was not tried yet, or `None` when there is none.
-    fn pick(&self, cursor: &Cursor, tried: &Tried) -> Option<Slot>;
+    /// The slot of a backend that was not tried yet, or `None` when there is none. `random` gives uniform numbers; who
+    /// needs none does not ask.
+    fn pick(&self, cursor: &Cursor, tried: &Tried, random: &dyn Fn() -> u64) -> Option<Slot>;
 
     /// As [`Self::pick`], but the first one that `enter` lets in. `enter` is asked for each backend that was not tried
     /// before `None` is the answer, for some perhaps more than once; what it lets in is what is returned.
-    fn pick_where(&self, cursor: &Cursor, tried: &Tried, enter: &mut dyn FnMut(Slot) -> bool) -> Option<Slot>;
+    fn pick_where(
+        &self,
+        cursor: &Cursor,
+        tried: &Tried,
+        random: &dyn Fn() -> u64,
+        enter: &mut dyn FnMut(Slot) -> bool,
+    ) -> Option<Slot>;
 }

@@ -47,7 +47,7 @@ impl RoundRobin {
 }
 
 impl Policy for RoundRobin {
-    fn pick(&self, cursor: &Cursor, tried: &Tried) -> Option<Slot> {
+    fn pick(&self, cursor: &Cursor, tried: &Tried, _: &dyn Fn() -> u64) -> Option<Slot> {
         if self.table.is_empty() {
             return None;
         }
@@ -66,7 +66,13 @@ impl Policy for RoundRobin {
         after.iter().chain(before).copied().find(|slot| !tried.contains(*slot))
     }
 
-    fn pick_where(&self, cursor: &Cursor, tried: &Tried, enter: &mut dyn FnMut(Slot) -> bool) -> Option<Slot> {
+    fn pick_where(
+        &self,
+        cursor: &Cursor,
+        tried: &Tried,
+        _: &dyn Fn() -> u64,
+        enter: &mut dyn FnMut(Slot) -> bool,
+    ) -> Option<Slot> {
         if self.table.is_empty() {
             return None;
         }

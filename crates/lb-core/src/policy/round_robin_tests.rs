@@ -73,7 +73,7 @@ fn smoother_than_nginx_where_nginx_is_not_smooth() {
 
 #[test]
 fn an_empty_set_has_no_pick() {
-    assert_eq!(RoundRobin::new([]).pick(&Cursor::default(), &Tried::default()), None);
+    assert_eq!(RoundRobin::new([]).pick(&Cursor::default(), &Tried::default(), &|| 0), None);
 }
 
 #[test]
@@ -84,8 +84,8 @@ fn a_tried_backend_does_not_double_its_neighbours_share() {
     tried.insert(1);
     let mut counts = [0_u32; 4];
     for _ in 0..4000 {
-        let first = policy.pick(&cursor, &Tried::default()).unwrap();
-        let slot = if first == 1 { policy.pick(&cursor, &tried).unwrap() } else { first };
+        let first = policy.pick(&cursor, &Tried::default(), &|| 0).unwrap();
+        let slot = if first == 1 { policy.pick(&cursor, &tried, &|| 0).unwrap() } else { first };
         counts[usize::from(slot)] += 1;
     }
     let rest = [counts[0], counts[2], counts[3]];
@@ -101,9 +101,9 @@ fn a_failing_backend_beside_a_healthy_one_gets_half_of_the_first_attempts() {
     tried.insert(0);
     let mut failed = 0;
     for _ in 0..1000 {
-        if policy.pick(&cursor, &Tried::default()) == Some(0) {
+        if policy.pick(&cursor, &Tried::default(), &|| 0) == Some(0) {
             failed += 1;
-            assert_eq!(policy.pick(&cursor, &tried), Some(1));
+            assert_eq!(policy.pick(&cursor, &tried, &|| 0), Some(1));
         }
     }
     assert_eq!(failed, 500);
@@ -116,7 +116,7 @@ fn the_cursor_may_wrap() {
     cursor.first.store(u64::MAX - 5, Ordering::Relaxed);
     let mut counts = [0_i32; 3];
     for _ in 0..30 {
-        counts[usize::from(policy.pick(&cursor, &Tried::default()).unwrap())] += 1;
+        counts[usize::from(policy.pick(&cursor, &Tried::default(), &|| 0).unwrap())] += 1;
     }
     assert!(counts.iter().all(|count| (count - 10).abs() <= 1), "{counts:?}");
 }
@@ -131,7 +131,7 @@ fn threads_share_one_exact_rotation() {
                 scope.spawn(|| {
                     let mut counts = [0_u32; 5];
                     for _ in 0..10_001 {
-                        counts[usize::from(policy.pick(&cursor, &Tried::default()).unwrap())] += 1;
+                        counts[usize::from(policy.pick(&cursor, &Tried::default(), &|| 0).unwrap())] += 1;
                     }
                     counts
                 })
@@ -178,7 +178,7 @@ proptest! {
         }
         let candidates: HashSet<Slot> = slots(&weights).into_iter()
             .filter(|(slot, weight)| *weight > 0 && !set.contains(*slot)).map(|(slot, _)| slot).collect();
-        match policy.pick(&cursor, &set) {
+        match policy.pick(&cursor, &set, &|| 0) {
             Some(slot) => prop_assert!(candidates.contains(&slot)),
             None => prop_assert!(candidates.is_empty()),
         }

@@ -85,7 +85,6 @@ impl Reader<'_> {
             for (key, value) in table {
                 match key.get_ref().as_ref() {
                     "name" => self.raw.pool_name = self.value("pool.name", value),
-                    "policy" => self.raw.pool_policy = self.value("pool.policy", value),
                     "backends" => self.backends(value),
                     other => self.pool_option(&format!("pool.{other}"), key, value),
                 }
@@ -96,7 +95,7 @@ impl Reader<'_> {
     fn pool_option(&mut self, path: &str, key: &Key<'_>, value: &Spanned<DeValue<'_>>) {
         let Some(option) = by_key(path) else {
             let known = OPTIONS.iter().map(|option| option.key).filter(|key| key.starts_with("pool."));
-            return self.unknown(path, key.span().start, ["pool.name", "pool.policy"].into_iter().chain(known));
+            return self.unknown(path, key.span().start, std::iter::once("pool.name").chain(known));
         };
         if let Some(given) = self.value(path, value) {
             self.raw.values.insert(option.key, given);

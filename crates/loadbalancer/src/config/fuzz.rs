@@ -297,10 +297,8 @@ fn written(raw: &Raw) -> String {
             None => {}
         }
     }
-    for (name, given) in [("name", &raw.pool_name), ("policy", &raw.pool_policy)] {
-        if let Some(given) = given {
-            writeln!(pool, "{name} = {}", value(given, false)).unwrap();
-        }
+    if let Some(given) = &raw.pool_name {
+        writeln!(pool, "name = {}", value(given, false)).unwrap();
     }
     if pool.is_empty() { tables } else { format!("{tables}[[pool]]\n{pool}") }
 }

@@ -13,6 +13,7 @@ mod fuzz;
 mod fuzz_values;
 mod options;
 mod parse;
+mod policy;
 mod raw;
 mod rotation;
 #[cfg(test)]
@@ -28,6 +29,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use lb_core::backend::BackendSpec;
 use lb_core::health::HealthPolicy;
+use lb_core::policy::PolicyKind;
 use lb_core::rotation::RotationPolicy;
 
 pub use admit::{AdmitConfig, RateConfig};
@@ -79,6 +81,7 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoolConfig {
     pub name: String,
+    pub policy: PolicyKind,
     /// 1 to [`MAX_BACKENDS`](lb_core::backend::MAX_BACKENDS), names and addresses all different.
     pub backends: Vec<BackendSpec>,
 }

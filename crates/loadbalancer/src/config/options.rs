@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::parse;
+use super::{parse, policy};
 
 /// What a value must look like.
 #[derive(Clone, Copy, Debug)]
@@ -127,6 +127,10 @@ pub(crate) static OPTIONS: &[Opt] = &[
         "127.0.0.1:8081,127.0.0.1:8082,127.0.0.1:8083",
         "A server, HOST:PORT[,weight=N][,name=X]; the flag repeats, the variable lists them with commas",
         "the ports of the servers in the quick start"),
+
+    option!("Backends", "pool.policy", Some("policy"), Some("LB_POLICY"), Kind::Choice(policy::NAMES), "round_robin",
+        "Who gets the next request: each in turn by weight, or of two drawn by weight the one with less under way (failures count for a while, too)",
+        "turns can be counted with curl; least_requests is for servers that differ, requests that do, or where one may get slow"),
 
     option!("Backends", "pool.max_requests", Some("max-requests"), Some("LB_MAX_REQUESTS"), Kind::Count(0, 10_000_000), "0",
         "Requests under way in a pool at a time, tunnels included; more wait (queue.length). 0 is no limit",

@@ -41,9 +41,8 @@ impl Given {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Raw {
     pub values: BTreeMap<&'static str, Given>,
-    /// The pool's name and policy, which only a file can say.
+    /// The pool's name, which only a file can say.
     pub pool_name: Option<Given>,
-    pub pool_policy: Option<Given>,
 }
 
 impl Raw {
@@ -53,7 +52,6 @@ impl Raw {
             self.values.entry(key).or_insert(given);
         }
         self.pool_name = self.pool_name.or(weaker.pool_name);
-        self.pool_policy = self.pool_policy.or(weaker.pool_policy);
         self
     }
 }

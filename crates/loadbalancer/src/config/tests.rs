@@ -117,7 +117,7 @@ fn a_file_can_say_everything_that_has_a_key() {
         text.push_str(&format!("[{section}]\n{lines}"));
     }
     text.push_str(
-        "name = \"web\"\npolicy = \"round_robin\"\n\
+        "name = \"web\"\n\
          backends = [\"a:1\", { address = \"b:2\", weight = 3, name = \"bee\" }]\n",
     );
     let (_guard, path) = file(&text);

@@ -252,9 +252,7 @@ impl Judge<'_> {
     fn pool(&mut self) -> PoolConfig {
         let name = self
             .pool_word(self.raw.pool_name.clone(), "pool.name", DEFAULT_POOL, |name| parse::backend_name(name).err());
-        self.pool_word(self.raw.pool_policy.clone(), "pool.policy", "round_robin", |policy| {
-            (policy != "round_robin").then(|| "expected round_robin, the only policy there is".to_owned())
-        });
+        let policy = self.policy();
         let (_, given) = self.given("pool.backends");
         let mut backends: Vec<(BackendSpec, Origin)> = Vec::new();
         for (text, origin) in &given.texts {
@@ -274,7 +272,7 @@ impl Judge<'_> {
             self.refuse(&given.origin, "pool.backends", None, words);
         }
         self.twice(&backends);
-        PoolConfig { name, backends: backends.into_iter().map(|(spec, _)| spec).collect() }
+        PoolConfig { name, policy, backends: backends.into_iter().map(|(spec, _)| spec).collect() }
     }
 
     fn pool_word(

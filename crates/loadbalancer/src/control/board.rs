@@ -9,7 +9,7 @@ use lb_core::backend::{Backend, BackendId};
 use lb_core::check::History;
 use lb_core::gate::Gate;
 use lb_core::health::{HealthPolicy, HealthState, Outcome};
-use lb_core::policy::Cursor;
+use lb_core::policy::{Cursor, PolicyKind};
 use lb_core::rotation::{Rotation, Standing};
 use lb_core::snapshot::{BackendView, PoolView, Snapshot};
 use tokio::sync::{Semaphore, mpsc};
@@ -34,12 +34,15 @@ pub(super) struct Board {
     pub began: Instant,
     /// Counts what a waiter for a drain wants to know of.
     pub drain_news: u64,
+    /// When failures last faded, by the clock of rotations.
+    pub(super) faded_ms: u64,
     pub(super) changed: bool,
     next_event: u64,
 }
 
 pub(super) struct BoardPool {
     pub name: Arc<str>,
+    pub policy: PolicyKind,
     pub cursor: Arc<Cursor>,
     pub gate: Option<Arc<Gate>>,
     pub entries: Vec<Entry>,
@@ -172,6 +175,7 @@ impl Board {
         let limits = config.admit.gate;
         let pool = BoardPool {
             name: config.pool.name.as_str().into(),
+            policy: config.pool.policy,
             cursor: Arc::default(),
             gate: (!limits.is_none()).then(|| Arc::new(Gate::new(limits))),
             entries: entries.collect(),
@@ -186,6 +190,7 @@ impl Board {
             draining: false,
             began: now,
             drain_news: 0,
+            faded_ms: 0,
             changed: true,
             next_event: 1,
         }
@@ -207,7 +212,8 @@ impl Board {
         let pools = self.pools.iter().map(|pool| {
             let views = pool.entries.iter().map(Entry::view).collect();
             let rule = pool.rotation.policy().panic_rule();
-            PoolView::new(Arc::clone(&pool.name), Arc::clone(&pool.cursor), views, rule).with_gate(pool.gate.clone())
+            let policy = (pool.policy, Arc::clone(&pool.cursor));
+            PoolView::new(Arc::clone(&pool.name), policy, views, rule).with_gate(pool.gate.clone())
         });
         Some(Snapshot { generation: self.generation, pools: pools.collect() })
     }

@@ -151,6 +151,15 @@ fn rotation(page: &mut Page, rows: &[Row<'_>], shared: &Shared, board: &Board) {
             page.sample("lb_backend_effective_weight", &labels, weight);
         }
     }
+    let help =
+        "What a backend's recent failures weigh beside its requests under way; policies that look at load add it.";
+    page.family("lb_backend_failure_load", "gauge", help);
+    for pool in &board.pools {
+        for entry in &pool.entries {
+            let labels = [("pool", &*pool.name), ("backend", entry.backend.spec.name.as_str())];
+            page.sample("lb_backend_failure_load", &labels, entry.backend.failure_load());
+        }
+    }
     let each: [OfPool<'_>; 3] = [
         ("lb_pool_panic", "gauge", "1 while too few backends are ready and others are used too.", |pool| {
             u64::from(pool.in_panic)

@@ -11,6 +11,7 @@ mod checker;
 mod checks;
 mod drain;
 mod episodes;
+mod failures;
 mod figures;
 mod metrics;
 mod place;
@@ -168,7 +169,10 @@ async fn run(
                 Some(command) => answer(command, &shared, &mut board, &figures, &deltas),
                 None => return,
             },
-            _ = pressures.tick() => pressure.look(&shared, &mut board),
+            _ = pressures.tick() => {
+                pressure.look(&shared, &mut board);
+                board.fade_failures(&figures);
+            }
             _ = ticks.tick() => {
                 figures.tick(&shared, &board, unix_ms());
                 Pressure::tell_gates(&shared, &board, &figures);

@@ -36,7 +36,7 @@ impl Figures {
         };
         let pools = snapshot.pools.iter().enumerate().map(|(at, view)| api::Pool {
             name: view.name.to_string(),
-            policy: "round_robin".to_owned(),
+            policy: view.kind.as_str().to_owned(),
             state: view.state(),
             reason: view.reason(),
             traffic: self.pool_traffic(board, at),

@@ -158,13 +158,13 @@ pub(super) fn screen(client: &Client, headers: &HeaderMap) -> Result<(), Refused
 pub(super) async fn enter(client: &Rc<Client>, route: &Route, tried: &Tried) -> Result<Permit, NoPlace> {
     let Some(gate) = &route.pool().gate else {
         let pool = route.pool();
-        let slot = pool.policy.pick(&pool.cursor, tried).ok_or(NoPlace::Nobody)?;
+        let slot = pool.policy.pick(&pool.cursor, tried, &random(client)).ok_or(NoPlace::Nobody)?;
         let backend = route.backend(slot);
         backend.backend.enter();
         return Ok(Permit::new(backend, slot));
     };
     if gate.queue.waiting() == 0 {
-        match take(gate, route, tried) {
+        match take(client, gate, route, tried) {
             Look::Took(found) | Look::GivesUp(found) => return found,
             // Outside the line's lock a look holds a place of the pool for a moment: who looked meanwhile looks again.
             Look::Nothing if gate.limits().requests.is_some() => gate.queue.freed(),
@@ -191,8 +191,13 @@ pub(super) fn has_another(client: &Client, tried: &Tried) -> bool {
     backends.filter(|(_, view)| pool.takes_requests(view)).any(|(slot, _)| !tried.contains(slot as Slot))
 }
 
-fn take(gate: &Gate, route: &Route, tried: &Tried) -> Look<Result<Permit, NoPlace>> {
-    match gate.take(route.pool(), tried) {
+/// Numbers for a policy that draws.
+fn random(client: &Client) -> impl Fn() -> u64 {
+    || client.worker.random() as u64
+}
+
+fn take(client: &Client, gate: &Gate, route: &Route, tried: &Tried) -> Look<Result<Permit, NoPlace>> {
+    match gate.take(route.pool(), tried, &random(client)) {
         Taken::Slot(slot) => Look::Took(Ok(Permit::new(route.backend(slot), slot))),
         Taken::Full => Look::Nothing,
         Taken::Nobody => Look::GivesUp(Err(NoPlace::Nobody)),
@@ -214,7 +219,7 @@ async fn wait(client: &Rc<Client>, gate: &Gate, tried: &Tried, deadline: Option<
     // As below.
     let look = || match newest() {
         Err(nobody) => Look::GivesUp(Err(nobody)),
-        Ok(route) => take(gate, &route, tried),
+        Ok(route) => take(client, gate, &route, tried),
     };
     let mut ticket = match gate.queue.join(!tried.is_empty(), begun.as_ms(), look) {
         Ok(Joined::Through(found)) => return found,
@@ -236,7 +241,7 @@ async fn wait(client: &Rc<Client>, gate: &Gate, tried: &Tried, deadline: Option<
         let look = || match newest() {
             Err(nobody) => Look::GivesUp(Err(nobody)),
             Ok(route) if hopeless(0, &route) => Look::GivesUp(refused(Refused::QueueDeadline)),
-            Ok(route) => take(gate, &route, tried),
+            Ok(route) => take(client, gate, &route, tried),
         };
         match ticket.turn(cx.waker(), look) {
             Some(found) => Poll::Ready(found),

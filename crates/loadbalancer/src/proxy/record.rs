@@ -64,7 +64,7 @@ impl Record {
         self.entry.answered(status);
         let class = usize::from(status.as_u16() / 100).clamp(1, 5) - 1;
         self.permit.backend.shard().responses[class].add(1);
-        self.note_in_row(status);
+        self.note_status(status);
     }
 
     /// Its response is thrown away for its status, and the request repeated. That is a wish of `retry.statuses`; what the
@@ -76,11 +76,15 @@ impl Record {
         if !status.is_server_error() {
             shard.repeated_well.add(1);
         }
-        self.note_in_row(status);
+        self.note_status(status);
     }
 
-    /// An error in a row, or the end of one.
-    fn note_in_row(&self, status: StatusCode) {
+    /// What a status says: an error in a row, or the end of one; and load, whatever the former asks for. 429 is the
+    /// backend's word that it has too much to do.
+    fn note_status(&self, status: StatusCode) {
+        if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
+            self.permit.backend.backend.add_failure_load();
+        }
         if self.client.worker.shared.config.rotation.outlier.errors.contains(status.as_u16()) {
             self.hold_against();
         } else {
@@ -105,6 +109,7 @@ impl Record {
         }
         self.state = State::Settled;
         self.permit.backend.shard().failures[kind as usize].add(1);
+        self.permit.backend.backend.add_failure_load();
         // What broke after its head was a success in the row already; the interval's tally has it.
         if kind != FailureKind::Body {
             self.hold_against();
