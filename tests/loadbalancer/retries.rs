@@ -348,7 +348,7 @@ async fn requests_that_break_together_wait_for_each_other_rather_than_fail() {
     const CLIENTS: usize = 40;
     let (phase, count) = (watch::Sender::new(0), Arc::new(AtomicUsize::new(0)));
     let breaking = holding(&phase, &count, |_| 1).await;
-    let alive = Origin::answering(OK, false).await;
+    let alive = Origin::answering(OK, true).await;
     let balancer = balancer(&[&breaking, &alive], "", &["--workers", "1"]).await;
     let port = balancer.port();
     let clients: Vec<_> = (0..2 * CLIENTS).map(|_| tokio::spawn(async move { http::get(port, "/").await })).collect();

@@ -48,6 +48,14 @@ pub struct BackendSpec {
     pub weight: u32,
 }
 
+/// Together, since who writes the one has just written the other.
+#[derive(Debug, Default)]
+struct InFlightAndTime {
+    in_flight: AtomicU64,
+    /// How long answers take, in nanoseconds; 0 while there was none. See [`Backend::note_time`].
+    time_ns: AtomicU64,
+}
+
 /// What failed lately. Relaxed, since no other memory depends on it.
 #[derive(Debug, Default)]
 struct Errors {
@@ -75,6 +83,12 @@ pub fn fade(typical: Duration) -> Duration {
     typical.saturating_mul(2).max(LEAST_FADE)
 }
 
+/// As long as a failure counts to have taken: longer than most answers do.
+pub const FAILURE_TIME: Duration = Duration::from_secs(1);
+
+/// The time constant by which times fade; Finagle's and linkerd's.
+pub const TIME_FADE: Duration = Duration::from_secs(10);
+
 /// Tells backends apart for the life of the process, also across reloads. Never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BackendId(pub u32);
@@ -87,9 +101,9 @@ pub struct Backend {
     /// As configured.
     pub spec: BackendSpec,
     /// Requests that are under way. Written by all workers; sequentially consistent where somebody may wait for it to
-    /// go down ([`Gate`](crate::gate::Gate)), else no other memory depends on it. A padded line of its own: it is the
-    /// one number of a backend that workers share.
-    in_flight: CachePadded<AtomicU64>,
+    /// go down ([`Gate`](crate::gate::Gate)), else no other memory depends on it. A padded line of its own: it is what
+    /// workers share of a backend while nothing fails.
+    in_flight: CachePadded<InFlightAndTime>,
     /// On a line of its own, which all workers only read as long as nothing fails.
     errors: CachePadded<Errors>,
     /// One per worker, written by that worker only.
@@ -105,7 +119,7 @@ impl Backend {
 
     /// Requests under way.
     pub fn in_flight(&self) -> u64 {
-        self.in_flight.load(Ordering::Relaxed)
+        self.in_flight.in_flight.load(Ordering::Relaxed)
     }
 
     /// The same by kind, which is of each worker's last look.
@@ -115,19 +129,19 @@ impl Backend {
 
     /// Counts one request in; pair it with [`Self::leave`].
     pub fn enter(&self) {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.in_flight.in_flight.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts one request in, unless `most` are under way; whether it did. Sequentially consistent, as [`Self::leave`]
     /// is: see [`Queue`](crate::queue::Queue).
     pub fn enter_below(&self, most: u64) -> bool {
         let add = |in_flight| (in_flight < most).then_some(in_flight + 1);
-        self.in_flight.fetch_update(Ordering::SeqCst, Ordering::SeqCst, add).is_ok()
+        self.in_flight.in_flight.fetch_update(Ordering::SeqCst, Ordering::SeqCst, add).is_ok()
     }
 
     /// Counts one request out.
     pub fn leave(&self) {
-        let before = self.in_flight.fetch_sub(1, Ordering::SeqCst);
+        let before = self.in_flight.in_flight.fetch_sub(1, Ordering::SeqCst);
         debug_assert!(before > 0, "left more often than entered");
     }
 
@@ -153,9 +167,39 @@ impl Backend {
         self.in_flight() * LOAD_OF_ONE + self.errors.load.load(Ordering::Relaxed)
     }
 
-    /// A failure that is its fault.
+    /// A failure that is its fault. It counts as an answer that took [`FAILURE_TIME`], too: a quick no must not make it
+    /// seem fast.
     pub fn add_failure_load(&self) {
         self.errors.load.fetch_add(LOAD_OF_ONE, Ordering::Relaxed);
+        self.in_flight.time_ns.fetch_max(FAILURE_TIME.as_nanos() as u64, Ordering::Relaxed);
+    }
+
+    /// An answer's head came so long after the request was sent. One that took longer than what is typical is typical
+    /// from then on; one that did not pulls that down by a sixteenth of the difference, so that a peak is remembered for
+    /// some sixteen answers.
+    ///
+    /// # Race window
+    /// Of two workers that note a time at once one may lose its own: there is another in a moment.
+    pub fn note_time(&self, took: Duration) {
+        let took_ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX).max(1);
+        let typical = self.in_flight.time_ns.load(Ordering::Relaxed);
+        let next = if took_ns >= typical { took_ns } else { typical - (typical - took_ns).div_ceil(16) };
+        self.in_flight.time_ns.store(next, Ordering::Relaxed);
+    }
+
+    /// How long answers take; `None` while there was none.
+    pub fn typical_ns(&self) -> Option<u64> {
+        Some(self.in_flight.time_ns.load(Ordering::Relaxed)).filter(|time_ns| *time_ns > 0)
+    }
+
+    /// What is typical is `elapsed` older, and fades by [`TIME_FADE`], so that one that was slow is looked at again
+    /// although nobody goes there. For one task at a time; as in [`Self::note_time`], a time that is noted meanwhile may be
+    /// lost.
+    pub fn fade_time(&self, elapsed: Duration) {
+        if let Some(time_ns) = self.typical_ns() {
+            let left = time_ns as f64 * (-elapsed.as_secs_f64() / TIME_FADE.as_secs_f64()).exp();
+            self.in_flight.time_ns.store((left as u64).max(1), Ordering::Relaxed);
+        }
     }
 
     /// How many requests its failures weigh now.

@@ -1,10 +1,12 @@
 use std::cell::Cell;
+use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::super::{Cursor, MAX_ATTEMPTS, Policy, Slot, Tried};
 use super::*;
-use crate::backend::{BackendId, BackendSpec, HostPort, fade};
+use crate::backend::{Backend, BackendId, BackendSpec, HostPort, fade};
 
 /// SplitMix64.
 fn random(seed: u64) -> impl Fn() -> u64 {

@@ -5,7 +5,9 @@
 //! what must not be picked.
 
 mod least_requests;
+mod peak_ewma;
 mod round_robin;
+mod two_choices;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -15,6 +17,7 @@ use crossbeam_utils::CachePadded;
 use crate::backend::Backend;
 
 pub use least_requests::LeastRequests;
+pub use peak_ewma::PeakEwma;
 pub use round_robin::RoundRobin;
 
 /// Which policy a pool is balanced by.
@@ -25,17 +28,20 @@ pub enum PolicyKind {
     RoundRobin,
     /// [`LeastRequests`]: by what is under way.
     LeastRequests,
+    /// [`PeakEwma`]: by what is under way, and how long it takes.
+    PeakEwma,
 }
 
 impl PolicyKind {
     /// All there are.
-    pub const ALL: [Self; 2] = [Self::RoundRobin, Self::LeastRequests];
+    pub const ALL: [Self; 3] = [Self::RoundRobin, Self::LeastRequests, Self::PeakEwma];
 
     /// Its name, in the configuration and on the wire.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::RoundRobin => "round_robin",
             Self::LeastRequests => "least_requests",
+            Self::PeakEwma => "peak_ewma",
         }
     }
 
@@ -44,6 +50,7 @@ impl PolicyKind {
         match self {
             Self::RoundRobin => Box::new(RoundRobin::new(backends.iter().map(|(slot, _, weight)| (*slot, *weight)))),
             Self::LeastRequests => Box::new(LeastRequests::new(backends)),
+            Self::PeakEwma => Box::new(PeakEwma::new(backends)),
         }
     }
 }

@@ -129,8 +129,8 @@ pub(crate) static OPTIONS: &[Opt] = &[
         "the ports of the servers in the quick start"),
 
     option!("Backends", "pool.policy", Some("policy"), Some("LB_POLICY"), Kind::Choice(policy::NAMES), "round_robin",
-        "Who gets the next request: each in turn by weight, or of two drawn by weight the one with less under way (failures count for a while, too)",
-        "turns can be counted with curl; least_requests is for servers that differ, requests that do, or where one may get slow"),
+        "Who gets the next request: each in turn by weight; or, of two drawn by weight, the one with less under way; or the one where that times its response time is less. Failures count for a while, too",
+        "turns can be counted with curl; least_requests is for servers or requests that differ, peak_ewma where one may get slow, but not for long polls"),
 
     option!("Backends", "pool.max_requests", Some("max-requests"), Some("LB_MAX_REQUESTS"), Kind::Count(0, 10_000_000), "0",
         "Requests under way in a pool at a time, tunnels included; more wait (queue.length). 0 is no limit",

@@ -5,7 +5,8 @@ use lb_core::policy::PolicyKind;
 use super::validate::Judge;
 
 /// Their names, as the option lists them.
-pub(super) const NAMES: &[&str] = &[PolicyKind::RoundRobin.as_str(), PolicyKind::LeastRequests.as_str()];
+pub(super) const NAMES: &[&str] =
+    &[PolicyKind::RoundRobin.as_str(), PolicyKind::LeastRequests.as_str(), PolicyKind::PeakEwma.as_str()];
 
 impl Judge<'_> {
     /// Reads it.
@@ -35,7 +36,7 @@ mod tests {
     #[test]
     fn an_unknown_one_is_refused_with_those_there_are() {
         let error = parse_with(&["--policy", "leastconn"], &[]).unwrap_err().to_string();
-        for word in ["--policy", "leastconn", "round_robin", "least_requests"] {
+        for word in ["--policy", "leastconn", "round_robin", "least_requests", "peak_ewma"] {
             assert!(error.contains(word), "{error}");
         }
     }

@@ -37,6 +37,11 @@ enum State {
     Settled,
 }
 
+/// Whether it counts as load. 429 is the backend's word that it has too much to do.
+pub(super) fn fails(status: StatusCode) -> bool {
+    status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS
+}
+
 impl Record {
     /// Of an attempt at the place that `permit` is for.
     pub(super) fn start(client: &Rc<Client>, permit: Permit, arrived: Tick, mut entry: Entry) -> Self {
@@ -79,10 +84,9 @@ impl Record {
         self.note_status(status);
     }
 
-    /// What a status says: an error in a row, or the end of one; and load, whatever the former asks for. 429 is the
-    /// backend's word that it has too much to do.
+    /// What a status says: an error in a row, or the end of one; and load, whatever the former asks for.
     fn note_status(&self, status: StatusCode) {
-        if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
+        if fails(status) {
             self.permit.backend.backend.add_failure_load();
         }
         if self.client.worker.shared.config.rotation.outlier.errors.contains(status.as_u16()) {

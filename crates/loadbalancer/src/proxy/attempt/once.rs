@@ -1,5 +1,6 @@
 //! One attempt at one backend, up to the response head.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -7,8 +8,9 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use http::Version;
-use lb_core::policy::MAX_ATTEMPTS;
+use lb_core::policy::{MAX_ATTEMPTS, PolicyKind};
 
+use super::super::record::fails;
 use super::choose::{Spent, is_repeatable};
 use super::connect::{on_behalf, open};
 use super::{Broken, Cause, Outbound, Record};
@@ -75,8 +77,10 @@ pub(super) async fn attempt(
     }
     let mut exchange = Exchange::new(connection, outgoing);
     let begun = client.worker.clock.now();
+    // Until then it is the client's time.
+    let sent = Cell::new(begun);
     let head = poll_fn(|cx| {
-        let head = poll_once(client, request, has_content, &mut exchange, cx);
+        let head = poll_once(client, request, has_content, (&mut exchange, &sent), cx);
         // Now, since a client that goes away ends this here.
         record.sent_to_backend(exchange.outgoing.body_bytes);
         match head {
@@ -88,7 +92,7 @@ pub(super) async fn attempt(
                     // The backend says nothing: many never do. RFC 9110 §10.1.1 forbids to wait for ever.
                     exchange.release_body();
                     client.wait_for(Waiting::RequestBody, config.timeouts.body_stall);
-                    poll_once(client, request, has_content, &mut exchange, cx)
+                    poll_once(client, request, has_content, (&mut exchange, &sent), cx)
                 }
                 None if client.expired() => Poll::Ready(Err(exchange.stalled())),
                 None => Poll::Pending,
@@ -98,6 +102,9 @@ pub(super) async fn attempt(
     });
     match head.await {
         Ok(head) => {
+            if config.pool.policy == PolicyKind::PeakEwma && !fails(head.status) {
+                backend.backend.note_time(client.worker.clock.now().since(sent.get()));
+            }
             if backend.wary_until.get() == Tick::NEVER {
                 backend.wary_until.set(Tick::default());
             }
@@ -153,13 +160,14 @@ fn poll_once(
     client: &Client,
     request: &Outbound<'_>,
     has_content: bool,
-    exchange: &mut Exchange,
+    (exchange, sent): (&mut Exchange, &Cell<Tick>),
     cx: &mut Context<'_>,
 ) -> Poll<Result<Answer, ExchangeError>> {
     let timeouts = &client.worker.shared.config.timeouts;
     let holds = exchange.holds_body();
     let progress = |progress| match progress {
         Progress::SentAll => {
+            sent.set(client.worker.clock.now());
             if has_content {
                 client.try_begins();
             }
