@@ -53,6 +53,8 @@ pub(super) struct Setup<'a> {
     pub(super) by_name: bool,
     /// The peers do not take a server out for its errors.
     pub(super) steady: bool,
+    /// Who is balanced by load, and not in turns: each by its best policy for that.
+    pub(super) by_load: bool,
     /// Where ours writes its access log; the peers' is not read, and they write none.
     pub(super) log: PathBuf,
 }
@@ -128,14 +130,18 @@ fn command(contender: Contender, setup: &Setup<'_>, port: u16, admin: u16) -> Re
                     backends: setup.backends,
                     by_name: setup.by_name,
                     steady: setup.steady,
+                    by_load: setup.by_load,
                 },
             );
             let file = dir.write("haproxy.cfg", &text)?;
             Ok(("haproxy".into(), vec!["-db".to_owned(), "-f".to_owned(), path(file)]))
         }
         Contender::Nginx => {
-            let text =
-                nginx_config(dir.path(), "nginx", &peers::nginx(port, &setup.timing, setup.backends, setup.steady));
+            let text = nginx_config(
+                dir.path(),
+                "nginx",
+                &peers::nginx(port, &setup.timing, setup.backends, (setup.steady, setup.by_load)),
+            );
             let file = dir.write("nginx.conf", &text)?;
             Ok(("nginx".into(), vec!["-c".to_owned(), path(file)]))
         }
@@ -161,6 +167,9 @@ fn command(contender: Contender, setup: &Setup<'_>, port: u16, admin: u16) -> Re
             }
             for backend in setup.backends {
                 words.extend(["--backend".to_owned(), backend.clone()]);
+            }
+            if setup.by_load {
+                words.extend(["--policy".to_owned(), "peak_ewma".to_owned()]);
             }
             words.extend(setup.arguments.iter().cloned());
             Ok((setup.release.join("loadbalancer"), words))

@@ -18,6 +18,8 @@ use crate::bench::process::free_ports;
 
 pub(super) const ORIGINS: usize = 3;
 
+pub(super) const CLIENTS: usize = 64;
+
 /// For the proxy to come to rest: nothing in flight, and every line written.
 const AT_REST_WITHIN: Duration = Duration::from_secs(4);
 
@@ -35,6 +37,8 @@ pub(super) struct Wishes {
     pub(super) pinned: bool,
     /// Peers are not to leave a server alone for its errors: there are always some.
     pub(super) steady: bool,
+    /// Balanced by load, not in turns.
+    pub(super) by_load: bool,
 }
 
 pub(super) struct Rig {
@@ -84,6 +88,7 @@ impl Rig {
                 arguments: wishes.arguments,
                 by_name: wishes.names.is_some(),
                 steady: wishes.steady,
+                by_load: wishes.by_load,
                 log: log.clone(),
             },
         )?;
@@ -94,7 +99,7 @@ impl Rig {
     pub(super) fn plan(&self, per_s: Option<f64>) -> Plan {
         Plan {
             port: self.proxy.port,
-            clients: 64,
+            clients: CLIENTS,
             per_s,
             body: 4096,
             answer: 4096,

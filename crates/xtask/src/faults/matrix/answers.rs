@@ -5,13 +5,17 @@ use std::time::Duration;
 
 use super::super::ledger::{End, Why};
 use super::super::origin::{How, Mode, PLACES, Place};
-use super::super::rig::{ORIGINS, Wishes};
+use super::super::report::p99_us;
+use super::super::rig::{CLIENTS, ORIGINS, Wishes};
 use super::super::trial::Trial;
 use crate::Error;
 use crate::bench::proc::resident_bytes;
 
 /// Latency of every server where one becomes ten times slower.
 const USUAL_MS: u64 = 10;
+
+/// The 99th percentile of all requests beside such a server, against that without.
+const MOST_TIMES: u64 = 3;
 
 /// How long a server's world is stopped: a long collection of garbage, or a move of its machine.
 const STANDSTILL: Duration = Duration::from_millis(700);
@@ -85,25 +89,45 @@ fn p99_of_others(told: &super::super::trial::Told) -> u64 {
 }
 
 pub(super) fn herd(trial: &mut Trial<'_>) -> Result<(), Error> {
-    let told = trial.under_load(Wishes::default(), |trial, rig, _| {
+    let mut marks_us = [0; 3];
+    // Half of what the clients could ask for if nothing but the servers took time.
+    let usual_per_s = trial.per_s;
+    trial.per_s = usual_per_s.min(CLIENTS as f64 * 500.0 / USUAL_MS as f64);
+    let wishes = Wishes { by_load: true, ..Wishes::default() };
+    let told = trial.under_load(wishes, |trial, rig, _| {
+        let now_us = |rig: &super::super::rig::Rig| rig.epoch.elapsed().as_micros() as u64;
         rig.order_all(Mode::Slow { ms: USUAL_MS })?;
-        sleep(trial.fault_time() / 2);
-        rig.origins[0].order(Mode::Slow { ms: 10 * USUAL_MS })?;
+        // What was asked before is answered as before.
+        sleep(trial.fault_time() / 4);
+        marks_us[0] = now_us(rig);
         sleep(trial.fault_time());
+        marks_us[1] = now_us(rig);
+        rig.origins[0].order(Mode::Slow { ms: 10 * USUAL_MS })?;
+        sleep(2 * trial.fault_time());
+        marks_us[2] = now_us(rig);
         // And one that stands still for a moment: as long as a response may take, nobody may notice but by waiting.
         rig.order_all(Mode::Serve)?;
         rig.origins[1].pause(true)?;
         sleep(STANDSTILL);
         rig.origins[1].pause(false)
     })?;
+    trial.per_s = usual_per_s;
     trial.demand_none_failed(&told.asked, true);
-    let p99 = |from, to| {
-        let mut times: Vec<u64> = told.during(from, to).map(|asked| asked.took_us).collect();
-        times.sort_unstable();
-        times.get((times.len() * 99).div_ceil(100).saturating_sub(1)).copied().unwrap_or_default() as f64
-    };
-    // A quarter of the time all are alike, then one is slower, and the last quarter it stands still.
-    let times = p99(0.35, 0.7) / p99(0.0, 0.2).max(1.0);
-    trial.report.note(format!("p99 grew {times:.1}-fold; 3-fold takes a policy that sees load, which is not here yet"));
+    let [alike_us, slow_us, end_us] = marks_us;
+    let (before, during) = (p99_us(&told.asked, alike_us, slow_us), p99_us(&told.asked, slow_us, end_us));
+    // All requests from the first one on that could meet it, those included by which it is found out.
+    let slow = told.asked.iter().filter(|asked| (slow_us..end_us).contains(&asked.at_us));
+    let met = slow.clone().filter(|asked| asked.took_us >= 10 * USUAL_MS * 1000).count();
+    trial.demand_felt(met > 0);
+    trial.report.note(format!(
+        "p99 {:.1} ms while all took {USUAL_MS} ms, {:.1} ms beside one of {} ms, which {met} of {} requests met",
+        before as f64 / 1000.0,
+        during as f64 / 1000.0,
+        10 * USUAL_MS,
+        slow.count()
+    ));
+    trial.demand_time(during <= MOST_TIMES * before, || {
+        format!("p99 went from {} to {} ms, more than {MOST_TIMES}-fold", before / 1000, during / 1000)
+    });
     Ok(())
 }

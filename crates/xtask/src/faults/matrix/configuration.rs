@@ -50,9 +50,18 @@ pub(super) fn fuzzed(trial: &mut Trial<'_>) -> Result<(), Error> {
     let text = match trial.contender {
         Contender::Haproxy => peers::haproxy(
             8080,
-            &Haproxy { workers: 1, timing: Timing::QUICK, backends: &backends, by_name: false, steady: false },
+            &Haproxy {
+                workers: 1,
+                timing: Timing::QUICK,
+                backends: &backends,
+                by_name: false,
+                steady: false,
+                by_load: false,
+            },
         ),
-        Contender::Nginx => nginx_config(dir.path(), "fuzzed", &peers::nginx(8080, &Timing::QUICK, &backends, false)),
+        Contender::Nginx => {
+            nginx_config(dir.path(), "fuzzed", &peers::nginx(8080, &Timing::QUICK, &backends, (false, false)))
+        }
         Contender::Loadbalancer | Contender::Caddy => OURS.to_owned(),
     };
     let mut numbers = Numbers::new(trial.ground.next_run());

@@ -80,7 +80,7 @@ pub(super) const FAULTS: &[Fault] = &[
     runs(22, "a full disk for the log", "no request fails; every lost line is counted", around::full_disk),
     runs(23, "a panic in a worker", "one connection lost, counted, the process lives", around::panic),
     runs(24, "a server lies about its answer", "correct or an error; the next client is unaffected", answers::lies),
-    runs(25, "one server ten times slower, one stopped (SIGSTOP)", "no request fails", answers::herd),
+    runs(25, "one server ten times slower, one stopped (SIGSTOP)", "no request fails; p99 of all ≤ 3×", answers::herd),
     runs(26, "1 % of packets lost", "no request fails", network::loss),
 ];
 
