@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::client::Load;
+use super::counts::Counts;
 use super::ledger::Findings;
 use super::rig::{ORIGINS, Rig, Wishes};
 use super::surroundings::Ground;
@@ -41,13 +42,8 @@ pub(super) struct Campaign {
     pub(super) requests: u64,
     pub(super) seconds: u64,
     pub(super) restarts: u32,
-    pub(super) failed_get: u64,
-    pub(super) failed_post: u64,
-    pub(super) doubled: u64,
-    pub(super) mixed_up: u64,
-    pub(super) hung: u64,
-    pub(super) unexplained: u64,
-    pub(super) retried: u64,
+    #[serde(flatten)]
+    pub(super) counts: Counts,
     /// Resident memory of the proxy after each slice.
     pub(super) resident: Vec<u64>,
     /// Demands that were not met.
@@ -111,13 +107,7 @@ pub(super) fn run(ground: &Ground, contender: Contender, per_s: f64, size: &Size
         requests: findings.asked,
         seconds: started.elapsed().as_secs(),
         restarts,
-        failed_get: findings.failed_get,
-        failed_post: findings.failed_post,
-        doubled: findings.doubled,
-        mixed_up: findings.mixed_up + findings.invented,
-        hung: findings.hung,
-        unexplained: findings.unexplained,
-        retried: findings.retried,
+        counts: Counts::from(&findings),
         resident,
         failures,
     })

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use super::campaign::Campaign;
+use super::counts::Counts;
 use super::report::Series;
 use super::results::{CampaignRun, Matrix, MatrixRow, Results, Setting, Yardstick};
 use crate::bench::markdown::with_block;
@@ -92,12 +93,12 @@ fn cell(row: &MatrixRow, proxy: &str) -> String {
         return escaped(reason);
     }
     let mut text = format!("{}/{}; ", series.passed, series.runs);
-    let _ = write!(text, "{} + {} of {}", series.failed_get, series.failed_post, series.requests);
+    let _ = write!(text, "{} + {} of {}", series.counts.failed_get, series.counts.failed_post, series.requests);
     for (count, words) in [
-        (series.doubled, "POSTs twice"),
-        (series.mixed_up + series.invented, "mixed up"),
-        (series.hung, "hung"),
-        (series.unexplained, "unexplained"),
+        (series.counts.doubled, "POSTs twice"),
+        (series.counts.mixed_up, "mixed up"),
+        (series.counts.hung, "hung"),
+        (series.counts.unexplained, "unexplained"),
     ] {
         if count > 0 {
             let _ = write!(text, ", **{count} {words}**");
@@ -108,7 +109,7 @@ fn cell(row: &MatrixRow, proxy: &str) -> String {
 
 /// Where a peer meets what ours does not, or fails fewer requests.
 fn wins(matrix: &Matrix) -> String {
-    let share = |series: &Series| (series.failed_get + series.failed_post) as f64 / series.requests.max(1) as f64;
+    let share = |series: &Series| series.counts.failed() as f64 / series.requests.max(1) as f64;
     let mut lines = vec![];
     for row in &matrix.rows {
         let Some(ours) = of(row, OURS).filter(|ours| ours.not_here.is_none() && ours.runs > 0) else { continue };
@@ -155,16 +156,19 @@ fn yardstick(yardstick: &Yardstick) -> String {
             text,
             "| {} | {} of {} | {} of {} | {} | {} | {} | {} | {:.0} |",
             row.proxy,
-            row.failed_get,
+            row.counts.failed_get,
             row.gets,
-            row.failed_post,
+            row.counts.failed_post,
             row.posts,
-            row.doubled,
-            row.mixed_up,
-            row.hung,
-            if row.proxy == OURS { row.unexplained.to_string() } else { "–".to_owned() },
+            row.counts.doubled,
+            row.counts.mixed_up,
+            row.counts.hung,
+            if row.proxy == OURS { row.counts.unexplained.to_string() } else { "–".to_owned() },
             row.per_s
         );
+    }
+    for row in yardstick.rows.iter().filter(|row| !row.counts.fates().is_empty()) {
+        let _ = writeln!(text, "\n{}: {}.", row.proxy, row.counts.fates());
     }
     let _ = writeln!(text, "\n{}", setting(&yardstick.setting));
     text
@@ -175,19 +179,21 @@ fn campaign(run: &CampaignRun) -> String {
                     up | hung | unexplained | memory, MiB | time |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|---|---:|\n"
         .to_owned();
     for campaign in &run.runs {
-        let Campaign { proxy, requests, restarts, failed_get, failed_post, doubled, mixed_up, hung, .. } = campaign;
+        let Campaign { proxy, requests, restarts, counts, .. } = campaign;
+        let Counts { failed_get, failed_post, doubled, mixed_up, hung, .. } = counts;
         let mib = |bytes: Option<&u64>| bytes.map_or(0.0, |bytes| *bytes as f64 / (1u64 << 20) as f64);
         let (first, last) = (mib(campaign.resident.get(1)), mib(campaign.resident.last()));
         let _ = writeln!(
             text,
             "| {proxy} | {requests} | {restarts} | {failed_get} | {failed_post} | {doubled} | {mixed_up} | {hung} | {} | \
              {first:.1} → {last:.1} | {} s |",
-            campaign.unexplained, campaign.seconds
+            counts.unexplained, campaign.seconds
         );
     }
     for campaign in &run.runs {
         let bound = 3.0 / campaign.requests.max(1) as f64;
-        if campaign.failed_get + campaign.doubled + campaign.mixed_up + campaign.hung == 0 {
+        let counts = &campaign.counts;
+        if counts.failed_get + counts.doubled + counts.mixed_up + counts.hung == 0 {
             let _ = writeln!(
                 text,
                 "\n{}: no idempotent request lost, no POST twice, nothing mixed up or hung in {} requests: with 95 % \
@@ -210,6 +216,7 @@ fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::ledger::Fates;
     use super::super::yardstick::Row;
     use super::*;
     use crate::bench::results::Machine;
@@ -223,14 +230,15 @@ mod tests {
             runs: 5,
             passed: 4,
             requests: 1000,
-            failed_post: 3,
-            doubled: 1,
+            counts: Counts { failed_post: 3, doubled: 1, ..Counts::default() },
             failures: vec!["one | missed".to_owned()],
             ..Series::default()
         };
-        let peer = Series { passed: 5, failed_post: 0, doubled: 0, proxy: "nginx".to_owned(), ..ours.clone() };
+        let peer = Series { passed: 5, counts: Counts::default(), proxy: "nginx".to_owned(), ..ours.clone() };
         let row = |number, series| MatrixRow { number, name: "it breaks".into(), demand: "nothing".into(), series };
         let later = Series { proxy: OURS.to_owned(), not_here: Some("later: no TLS".to_owned()), ..Series::default() };
+        let fates = Some(Fates { executed: 2, in_hand: 1, unread: 0 });
+        let hands = Counts { failed_post: 3, fates, ..Counts::default() };
         Results {
             matrix: Some(Matrix {
                 setting: setting.clone(),
@@ -240,7 +248,14 @@ mod tests {
             }),
             yardstick: Some(Yardstick {
                 setting: setting.clone(),
-                rows: vec![Row { proxy: OURS.to_owned(), gets: 10, posts: 12, per_s: 99.6, ..Row::default() }],
+                rows: vec![Row {
+                    proxy: OURS.to_owned(),
+                    gets: 10,
+                    posts: 12,
+                    per_s: 99.6,
+                    counts: hands,
+                    ..Row::default()
+                }],
             }),
             campaign: Some(CampaignRun {
                 setting,
@@ -262,7 +277,8 @@ mod tests {
             "| 16 | it breaks | nothing | later: no TLS | – |",
             "- 1 (it breaks): nginx meets the demand",
             "- 1 (it breaks): one \\| missed",
-            "| loadbalancer | 0 of 10 | 0 of 12 | 0 | 0 | 0 | 0 | 100 |",
+            "| loadbalancer | 0 of 10 | 3 of 12 | 0 | 0 | 0 | 0 | 100 |",
+            "loadbalancer: of 3 POSTs that failed, their server had executed 2, had 1 in hand, and had not read 0.",
             "with 95 % confidence less than 1.0e-5 of all",
             "2.0 → 2.0",
             "seed 7. The machine was busy (load average 2.5)",

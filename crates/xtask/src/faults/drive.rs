@@ -108,8 +108,18 @@ fn line(fault: &Fault, series: &Series) -> String {
     let verdict = if series.has_passed() { "ok" } else { "FAILED" };
     let mut text = format!(
         "{head} {verdict:6} {}/{} runs, {} requests, {} GET and {} POST failed, {} retried",
-        series.passed, series.runs, series.requests, series.failed_get, series.failed_post, series.retried
+        series.passed,
+        series.runs,
+        series.requests,
+        series.counts.failed_get,
+        series.counts.failed_post,
+        series.counts.retried
     );
+    let fates = series.counts.fates();
+    if !fates.is_empty() {
+        text.push_str("\n                  ");
+        text.push_str(&fates);
+    }
     for words in series.failures.iter().map(|words| format!("!! {words}")).chain(series.notes.iter().take(2).cloned()) {
         text.push_str("\n                  ");
         text.extend(words.chars().take(500));

@@ -7,6 +7,7 @@
 mod admin;
 mod campaign;
 mod client;
+mod counts;
 mod document;
 mod drive;
 mod ident;
@@ -146,7 +147,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
         let requests = args.requests.filter(|_| args.yardstick).unwrap_or(yardstick::REQUESTS);
         let yardstick = yardsticks(&ground, &contenders, setting, requests)?;
         let ours = yardstick.rows.iter().find(|row| row.proxy == Contender::Loadbalancer.name());
-        failures.extend(ours.filter(|row| !row.is_clean()).map(|row| format!("yardstick: {}", yardstick::line(row))));
+        failures.extend(
+            ours.filter(|row| !row.counts.is_clean()).map(|row| format!("yardstick: {}", yardstick::line(row))),
+        );
         results.yardstick = Some(yardstick);
     }
     if let Some(file) = &args.json {

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::counts::Counts;
 use super::ledger::{Asked, Findings};
 
 /// One run.
@@ -37,14 +38,8 @@ pub(super) struct Series {
     /// In which every demand was met.
     pub(super) passed: u32,
     pub(super) requests: u64,
-    pub(super) failed_get: u64,
-    pub(super) failed_post: u64,
-    pub(super) doubled: u64,
-    pub(super) mixed_up: u64,
-    pub(super) hung: u64,
-    pub(super) invented: u64,
-    pub(super) unexplained: u64,
-    pub(super) retried: u64,
+    #[serde(flatten)]
+    pub(super) counts: Counts,
     /// The first few demands that were not met.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) failures: Vec<String>,
@@ -67,14 +62,7 @@ impl Series {
         self.runs += 1;
         self.passed += u32::from(report.failures.is_empty());
         self.requests += findings.asked;
-        self.failed_get += findings.failed_get;
-        self.failed_post += findings.failed_post;
-        self.doubled += findings.doubled;
-        self.mixed_up += findings.mixed_up;
-        self.hung += findings.hung;
-        self.invented += findings.invented;
-        self.unexplained += findings.unexplained;
-        self.retried += findings.retried;
+        self.counts.add(&Counts::from(&findings));
         for (kept, new) in [(&mut self.failures, report.failures), (&mut self.notes, report.notes)] {
             let room = KEPT.saturating_sub(kept.len());
             kept.extend(new.into_iter().take(room));
@@ -109,7 +97,7 @@ mod tests {
         series.add(bad.clone());
         bad.failures.clear();
         series.add(bad);
-        assert_eq!((series.runs, series.passed, series.requests, series.failed_post), (2, 1, 20, 4));
+        assert_eq!((series.runs, series.passed, series.requests, series.counts.failed_post), (2, 1, 20, 4));
         assert_eq!(series.failures, ["2 POSTs failed"]);
         assert!(!series.has_passed());
         series.add(Report { not_here: Some("no nft".to_owned()), ..Report::default() });

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::counts::Counts;
 use super::origin::Mode;
 use super::rig::{Rig, Wishes};
 use super::surroundings::Ground;
@@ -30,23 +31,10 @@ pub(super) struct Row {
     pub(super) proxy: String,
     pub(super) gets: u64,
     pub(super) posts: u64,
-    pub(super) failed_get: u64,
-    pub(super) failed_post: u64,
-    pub(super) doubled: u64,
-    pub(super) mixed_up: u64,
-    pub(super) hung: u64,
-    /// Requests without their log line, or lines without theirs; ours alone.
-    pub(super) unexplained: u64,
-    pub(super) retried: u64,
+    #[serde(flatten)]
+    pub(super) counts: Counts,
     /// Requests that went well.
     pub(super) per_s: f64,
-}
-
-impl Row {
-    /// Nothing failed, and nothing went wrong.
-    pub(super) const fn is_clean(&self) -> bool {
-        self.failed_get + self.failed_post + self.doubled + self.mixed_up + self.hung + self.unexplained == 0
-    }
 }
 
 pub(super) fn run(ground: &Ground, contender: Contender, requests: u64) -> Result<Row, Error> {
@@ -84,31 +72,30 @@ pub(super) fn run(ground: &Ground, contender: Contender, requests: u64) -> Resul
         proxy: contender.name().to_owned(),
         gets: findings.asked - posts,
         posts,
-        failed_get: findings.failed_get,
-        failed_post: findings.failed_post,
-        doubled: findings.doubled,
-        mixed_up: findings.mixed_up + findings.invented,
-        hung: findings.hung,
-        unexplained: findings.unexplained,
-        retried: findings.retried,
+        counts: Counts::from(&findings),
         per_s: well as f64 / took.as_secs_f64(),
     })
 }
 
 pub(super) fn line(row: &Row) -> String {
+    let counts = &row.counts;
+    let fates = match counts.fates() {
+        fates if fates.is_empty() => fates,
+        fates => format!("; {fates}"),
+    };
     format!(
         "{:12} {} of {} GETs and {} of {} POSTs failed, {} executed twice, {} mixed up, {} hung, {} unexplained, {} \
-         retried, {:.0}/s",
+         retried, {:.0}/s{fates}",
         row.proxy,
-        row.failed_get,
+        counts.failed_get,
         row.gets,
-        row.failed_post,
+        counts.failed_post,
         row.posts,
-        row.doubled,
-        row.mixed_up,
-        row.hung,
-        row.unexplained,
-        row.retried,
+        counts.doubled,
+        counts.mixed_up,
+        counts.hung,
+        counts.unexplained,
+        counts.retried,
         row.per_s
     )
 }

@@ -7,6 +7,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use serde::{Deserialize, Serialize};
+
 use super::{Asked, Body, Deed, End, Executed, Line, Why};
 
 /// Examples that are shown of each kind of violation: enough to look one up.
@@ -21,12 +23,32 @@ pub(in super::super) enum Log<'a> {
     Absent,
 }
 
+/// What had become at the origins of POSTs that failed for their clients. Those that were executed, or were being read,
+/// when their server broke nobody may send again; those that no origin knows were lost unread.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(in super::super) struct Fates {
+    pub(in super::super) executed: u64,
+    /// An origin had read the head at least.
+    pub(in super::super) in_hand: u64,
+    /// An origin that was not killed would have noted it.
+    pub(in super::super) unread: u64,
+}
+
+impl Fates {
+    pub(in super::super) fn add(&mut self, other: Self) {
+        self.executed += other.executed;
+        self.in_hand += other.in_hand;
+        self.unread += other.unread;
+    }
+}
+
 /// What the books say together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in super::super) struct Findings {
     pub(in super::super) asked: u64,
     pub(in super::super) failed_get: u64,
     pub(in super::super) failed_post: u64,
+    pub(in super::super) fates: Fates,
     /// POSTs executed more than once.
     pub(in super::super) doubled: u64,
     /// Answers that are another's, or a part that looked whole.
@@ -70,6 +92,7 @@ impl Findings {
         self.asked += other.asked;
         self.failed_get += other.failed_get;
         self.failed_post += other.failed_post;
+        self.fates.add(other.fates);
         self.doubled += other.doubled;
         self.mixed_up += other.mixed_up;
         self.hung += other.hung;
@@ -112,8 +135,11 @@ pub(in super::super) fn check(asked: &[Asked], executed: &[Executed], log: Log<'
 
 fn by_number(executed: &[Executed]) -> HashMap<u64, Deeds> {
     let mut deeds: HashMap<u64, Deeds> = HashMap::with_capacity(executed.len());
-    for record in executed.iter().filter(|record| matches!(record.deed, Deed::Whole | Deed::Early)) {
+    for record in executed {
         let of = deeds.entry(record.id.number).or_default();
+        if !matches!(record.deed, Deed::Whole | Deed::Early) {
+            continue;
+        }
         if let Some(hash) = of.hashes.get_mut(of.executions) {
             *hash = Some(record.hash);
         }
@@ -128,6 +154,13 @@ fn check_answer(asked: &Asked, deeds: Option<&Deeds>, findings: &mut Findings) {
     let number = asked.number;
     if !asked.is_well() {
         *(if asked.post { &mut findings.failed_post } else { &mut findings.failed_get }) += 1;
+        let fates = &mut findings.fates;
+        match deeds {
+            _ if !asked.post => {}
+            Some(deeds) if deeds.executions > 0 => fates.executed += 1,
+            Some(_) => fates.in_hand += 1,
+            None => fates.unread += 1,
+        }
     }
     let answer = match asked.end {
         End::Failed(Why::Hung, _) => {
@@ -158,7 +191,11 @@ fn check_answer(asked: &Asked, deeds: Option<&Deeds>, findings: &mut Findings) {
     let hashes = deeds.map_or(&[][..], |deeds| &deeds.hashes);
     let early = deeds.is_some_and(|deeds| deeds.early);
     if !early && !hashes.contains(&Some(asked.hash)) {
-        let words = if deeds.is_some() { "another body was executed" } else { "nobody executed it" };
+        let words = if deeds.is_some_and(|deeds| deeds.executions > 0) {
+            "another body was executed"
+        } else {
+            "nobody executed it"
+        };
         findings.note(|f| &mut f.invented, || format!("{number} got {} and {words}", answer.status));
     } else if answer.heard.is_some_and(|heard| heard != asked.hash) {
         findings.note(|f| &mut f.invented, || format!("{number}: its origin says that it heard another body"));
@@ -209,7 +246,8 @@ fn check_lines(asked: &[Asked], deeds: &HashMap<u64, Deeds>, lines: &[Line], fin
             _ => {}
         }
     }
-    for number in deeds.keys().filter(|number| !by_number.contains_key(number)) {
+    let executed = deeds.iter().filter(|(_, deeds)| deeds.executions > 0).map(|(number, _)| number);
+    for number in executed.filter(|number| !by_number.contains_key(number)) {
         findings.note(|f| &mut f.unexplained, || format!("{number} was executed, and the proxy does not know it"));
     }
 }

@@ -10,7 +10,7 @@ use std::fmt;
 use super::ident::Id;
 
 pub(super) use access::Line;
-pub(super) use check::{Findings, Log, check};
+pub(super) use check::{Fates, Findings, Log, check};
 
 /// What a client knows of one request.
 #[derive(Clone, Copy, Debug, PartialEq)]

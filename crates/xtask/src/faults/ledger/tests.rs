@@ -122,6 +122,21 @@ fn a_failure_with_its_reason_is_counted_and_no_lie() {
 }
 
 #[test]
+fn of_a_post_that_failed_it_is_told_how_far_it_got() {
+    let mut books = books();
+    for at in [1, 3, 5, 6] {
+        books.asked[at].end = End::Failed(Why::Dropped, None);
+        (books.lines[at].status, books.lines[at].complete) = (502, true);
+        books.lines[at].reason = "upstream_closed".to_owned();
+    }
+    books.executed[3].deed = Deed::Broken;
+    books.executed.remove(5);
+    let findings = books.check();
+    assert_eq!(findings.fates, Fates { executed: 1, in_hand: 1, unread: 1 }, "GETs do not count");
+    assert_eq!((findings.failed_post, findings.failed_get, findings.is_sound()), (3, 1, true), "{findings:?}");
+}
+
+#[test]
 fn an_idempotent_request_may_be_executed_twice() {
     let mut books = books();
     books.executed.push(books.executed[0]);

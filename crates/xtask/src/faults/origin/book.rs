@@ -15,6 +15,36 @@ pub(super) struct Book {
     origin: u8,
 }
 
+/// A request that is being read. If its connection goes before anything of it was entered, its future is dropped, and
+/// that it was here is entered then: nobody but the origin can know.
+pub(super) struct InHand<'a> {
+    book: &'a Book,
+    id: Id,
+    post: bool,
+    entered: bool,
+}
+
+impl<'a> InHand<'a> {
+    pub(super) fn new(book: &'a Book, id: Id, post: bool) -> Self {
+        Self { book, id, post, entered: false }
+    }
+
+    /// # Errors
+    /// As of [`Book::enter`].
+    pub(super) fn enter(&mut self, deed: Deed, hash: u64) -> io::Result<()> {
+        self.entered = true;
+        self.book.enter(self.id, deed, self.post, hash)
+    }
+}
+
+impl Drop for InHand<'_> {
+    fn drop(&mut self) {
+        if !self.entered {
+            let _ = self.book.enter(self.id, Deed::Broken, self.post, 0);
+        }
+    }
+}
+
 impl Book {
     pub(super) fn open(path: &Path, origin: u8) -> io::Result<Self> {
         Ok(Self { file: OpenOptions::new().create(true).append(true).open(path)?, origin })

@@ -9,6 +9,7 @@ use tokio::time::sleep;
 
 use super::super::ident::{Id, Side, fill, hash};
 use super::super::ledger::Deed;
+use super::book::InHand;
 use super::mode::{How, Mode, Place};
 use super::{Origin, State};
 use crate::bench::http::field;
@@ -65,7 +66,8 @@ pub(super) async fn serve(origin: &Origin, stream: &mut TcpStream) -> bool {
             }
             continue;
         };
-        match exchange(origin, stream, &mut bytes, &request, mode).await {
+        let mut in_hand = InHand::new(&origin.book, request.id, request.post);
+        match exchange((origin, &mut in_hand), stream, &mut bytes, &request, mode).await {
             Ok(Next::Keep) => first = false,
             Ok(Next::Close) => return false,
             Ok(Next::Reset) => {
@@ -104,7 +106,7 @@ async fn next_head(origin: &Origin, stream: &mut TcpStream, bytes: &mut Vec<u8>,
 }
 
 async fn exchange(
-    origin: &Origin,
+    (origin, in_hand): (&Origin, &mut InHand<'_>),
     stream: &mut TcpStream,
     bytes: &mut Vec<u8>,
     request: &Request,
@@ -116,7 +118,7 @@ async fn exchange(
         while bytes.len() < request.length {
             // What follows the body stays in `bytes`: it is the next request.
             if !matches!(stream.read_buf(bytes).await, Ok(1..)) {
-                origin.book.enter(request.id, Deed::Broken, request.post, 0)?;
+                in_hand.enter(Deed::Broken, 0)?;
                 return Ok(Next::Close);
             }
         }
@@ -124,7 +126,7 @@ async fn exchange(
         bytes.drain(..request.length);
     }
     let deed = if early { Deed::Early } else { Deed::Whole };
-    origin.book.enter(request.id, deed, request.post, heard.unwrap_or(0))?;
+    in_hand.enter(deed, heard.unwrap_or(0))?;
     if let Mode::Slow { ms } = mode {
         wait(stream, Duration::from_millis(ms)).await?;
     }
