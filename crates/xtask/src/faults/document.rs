@@ -248,14 +248,7 @@ mod tests {
             }),
             yardstick: Some(Yardstick {
                 setting: setting.clone(),
-                rows: vec![Row {
-                    proxy: OURS.to_owned(),
-                    gets: 10,
-                    posts: 12,
-                    per_s: 99.6,
-                    counts: hands,
-                    ..Row::default()
-                }],
+                rows: vec![Row { proxy: OURS.to_owned(), gets: 10, posts: 12, per_s: 99.6, counts: hands }],
             }),
             campaign: Some(CampaignRun {
                 setting,
