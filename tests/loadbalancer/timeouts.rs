@@ -146,3 +146,32 @@ async fn a_server_that_stops_in_the_middle_of_taking_a_body_does_not_hold_the_cl
     upload.abort();
     assert!(first.is_ok() && buffer.starts_with(b"HTTP/1.1 504"), "{}", String::from_utf8_lossy(&buffer));
 }
+
+#[tokio::test]
+async fn a_client_that_stops_sending_behind_an_early_answer_is_not_held_against_the_server() {
+    // Answers as the request comes in, as an echo does: then both wait for the rest of it.
+    let early = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\npart";
+    let origin = Origin::start(move |_, mut stream| async move {
+        stream.write_all(early).await.ok()?;
+        let mut scratch = [0; 4096];
+        while matches!(stream.read(&mut scratch).await, Ok(1..)) {}
+        None
+    })
+    .await;
+    let balancer = Balancer::start(&[origin.address()], &["--body-stall-timeout", "400ms"]).await;
+    let mut client = raw::connect(balancer.port()).await;
+    client.write_all(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\npart").await.unwrap();
+    let (_, text) = until_closed(&mut client).await;
+    assert!(text.starts_with("HTTP/1.1 200") && text.ends_with("part"), "{text}");
+    let cut = "lb_responses_cut_by_client_total 1\n";
+    let metrics = async || http::get(balancer.admin_port(), "/metrics").await.text();
+    e2e::eventually("the client is named", async || metrics().await.contains(cut).then_some(())).await;
+    let row = balancer.backend(&origin.address()).await;
+    assert_eq!(row["traffic"]["failures_total"], 0, "{row}");
+    // What stands still on the server's side is still the server's.
+    let mut client = raw::connect(balancer.port()).await;
+    client.write_all(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\npart").await.unwrap();
+    until_closed(&mut client).await;
+    let failed = async || (balancer.backend(&origin.address()).await["traffic"]["failures_total"] == 1).then_some(());
+    e2e::eventually("the server is named", failed).await;
+}

@@ -2,7 +2,8 @@
 //! client's side asks for more), or a text of ours.
 //!
 //! At its end the backend connection goes back to the cache and the record is closed. If it breaks, it ends in an
-//! error, and hyper cuts the client's connection so that what was sent cannot look complete.
+//! error, and hyper cuts the client's connection so that what was sent cannot look complete. A backend is blamed for what it
+//! did not send, not for what its client did not: an upload that stands still behind an early response head is the client's.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -100,6 +101,10 @@ impl Streaming {
                 }
             }
             Poll::Pending if expired => {
+                if let ExchangeError::ClientStalled = self.exchange.stalled() {
+                    // It answered early, and waits for the rest of the request as we do: the client's business, as above.
+                    return Poll::Ready(Some(Err(ExchangeError::ClientStalled)));
+                }
                 self.record.failed(FailureKind::Body);
                 let error = std::io::Error::new(std::io::ErrorKind::TimedOut, "the response body stood still");
                 return Poll::Ready(Some(Err(ExchangeError::Body(error))));
