@@ -198,6 +198,29 @@ async fn leaving_ends_the_request(args: &[&str], reset: bool) {
     assert!(metrics.contains("lb_local_replies_total{reason=\"client_gone\",status=\"499\"} 1"), "{metrics}");
 }
 
+/// A response of unknown length ends with the connection: to a client that only ended its side, half of one must not
+/// look like all of it.
+#[tokio::test]
+async fn a_response_that_is_cut_because_its_client_ended_its_side_does_not_look_complete() {
+    let origin = Origin::start(|_, mut stream| async move {
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nhalf of it").await.ok()?;
+        let _ = stream.read(&mut [0]).await;
+        None
+    })
+    .await;
+    let balancer = Balancer::start(&[origin.address()], &["--abort-on-close", "true"]).await;
+    let mut client = raw::connect(balancer.port()).await;
+    client.write_all(b"GET / HTTP/1.0\r\nhost: x\r\n\r\n").await.unwrap();
+    let mut received = Vec::new();
+    while !received.ends_with(b"half of it") {
+        let read = tokio::time::timeout(e2e::PATIENCE, client.read_buf(&mut received)).await.expect("it comes");
+        assert!(read.unwrap() > 0, "{}", String::from_utf8_lossy(&received));
+    }
+    client.shutdown().await.unwrap();
+    let ended = tokio::time::timeout(e2e::PATIENCE, client.read(&mut [0])).await.expect("it is cut");
+    assert_eq!(ended.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+}
+
 #[tokio::test]
 async fn a_post_whose_connection_breaks_is_not_sent_twice() {
     let origin = Origin::hanging_up().await;

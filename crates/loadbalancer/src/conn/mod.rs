@@ -138,7 +138,15 @@ async fn end(client: &Rc<Client>, mut io: Socket, served: Result<(), Broken>, un
                 client.refuse_head(Rejected::HeadTimeout);
             }
         }
-        (Err(Broken::Gone | Broken::Resting), _) => return,
+        (Err(Broken::Gone), _) => {
+            // It may only have ended its side and be reading still (`proxy.abort_on_close`): a response that ends with
+            // the connection must not look complete (RFC 9112 §6.3).
+            if client.is_busy() {
+                io.stream.reset_at_close();
+            }
+            return;
+        }
+        (Err(Broken::Resting), _) => return,
         (Ok(()), None) => {}
     }
     if client.is_busy() && !client.owes_refusal() {
