@@ -12,7 +12,7 @@ use lb_core::health::Failure;
 use lb_core::probe;
 use lb_core::probe::reply::Judge;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use crate::config::{AdminAddress, WaitDrained};
 
@@ -21,6 +21,9 @@ const ONE_WAIT: Duration = Duration::from_secs(20);
 
 /// For an answer beyond that wait, and for a connection.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// An answer may be so late at the end of the time that was asked for, and not more: what runs this has a limit of its own.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// From one question to the next while the balancer lets nobody else wait in it.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -85,7 +88,7 @@ pub async fn wait_drained(asked: &WaitDrained) -> Result<String, Failed> {
     loop {
         let left = until.saturating_duration_since(Instant::now());
         let wait = if crowded { Duration::ZERO } else { left.min(ONE_WAIT) };
-        let report = match ask(asked, &token, wait).await? {
+        let report = match ask(asked, &token, wait, until + GRACE).await? {
             Said::Report(report) => report,
             Said::Crowded => {
                 crowded = true;
@@ -109,8 +112,8 @@ pub async fn wait_drained(asked: &WaitDrained) -> Result<String, Failed> {
     }
 }
 
-/// One question, which waits for up to `wait` in the balancer.
-async fn ask(asked: &WaitDrained, token: &str, wait: Duration) -> Result<Said, Failed> {
+/// One question, which waits for up to `wait` in the balancer, and must be answered by `latest`.
+async fn ask(asked: &WaitDrained, token: &str, wait: Duration, latest: Instant) -> Result<Said, Failed> {
     let WaitDrained { admin, pool, backend, .. } = asked;
     let request = format!(
         "GET {}/v1/pools/{}/backends/{}/drain?wait={}ms HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {token}\r\n\
@@ -122,10 +125,10 @@ async fn ask(asked: &WaitDrained, token: &str, wait: Duration) -> Result<Said, F
         admin.authority()
     );
     let unreachable = |words: String| Failed::Unreachable(format!("{admin} cannot be asked: {words}"));
-    let mut connection = connect(admin).await.map_err(unreachable)?;
+    let mut connection = connect(admin, latest).await.map_err(unreachable)?;
     let mut answer = Answer::default();
     let started = Instant::now();
-    let deadline = started + wait + PATIENCE;
+    let deadline = latest.min(started + wait + PATIENCE);
     let exchanged = probe::exchange(&mut connection, request.as_bytes(), false, &mut answer, started, deadline);
     exchanged.await.map_err(|failure| unreachable(failure.in_full()))?;
     answer.said(admin, wait)
@@ -139,20 +142,22 @@ enum Said {
     Crowded,
 }
 
-/// A name may be several addresses, and the balancer listen on only one of them: all are tried.
-async fn connect(admin: &AdminAddress) -> Result<TcpStream, String> {
-    let found = timeout(PATIENCE, tokio::net::lookup_host((admin.host.as_str(), admin.port))).await;
+/// A name may be several addresses, and the balancer listen on only one of them: all are tried,
+/// until `latest`.
+async fn connect(admin: &AdminAddress, latest: Instant) -> Result<TcpStream, String> {
+    let soon = || latest.min(Instant::now() + PATIENCE);
+    let found = timeout_at(soon(), tokio::net::lookup_host((admin.host.as_str(), admin.port))).await;
     let addresses: Vec<SocketAddr> = match found {
         Ok(Ok(addresses)) => addresses.collect(),
         Ok(Err(error)) => return Err(error.to_string()),
-        Err(_) => return Err(format!("{} is not resolved within {PATIENCE:?}", admin.host)),
+        Err(_) => return Err(format!("{} is not resolved in time", admin.host)),
     };
     let mut words = "its name has no address".to_owned();
     for address in addresses {
-        match timeout_at(Instant::now() + PATIENCE, TcpStream::connect(address)).await {
+        match timeout_at(soon(), TcpStream::connect(address)).await {
             Ok(Ok(connection)) => return Ok(connection),
             Ok(Err(error)) => words = format!("{address}: {error}"),
-            Err(_) => words = format!("{address}: no connection within {PATIENCE:?}"),
+            Err(_) => words = format!("{address}: no connection in time"),
         }
     }
     Err(words)
@@ -329,6 +334,17 @@ mod tests {
         assert_eq!(wait_drained(&asked).await.unwrap(), "backend b of pool default is safe to stop");
         let targets = balancer.await.unwrap();
         assert!(!targets[0].contains("wait=0ms") && targets[1..].iter().all(|target| target.contains("wait=0ms")));
+    }
+
+    #[tokio::test]
+    async fn a_balancer_that_does_not_answer_takes_no_longer_than_was_asked_for_and_a_moment() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (token, timeout) = (Some("secret".to_owned()), Duration::from_millis(100));
+        let asked = WaitDrained { token, timeout, ..asked(port, "127.0.0.1") };
+        let started = Instant::now();
+        assert_eq!(wait_drained(&asked).await.unwrap_err().exit_code(), 69);
+        assert!(started.elapsed() < timeout + GRACE + Duration::from_secs(2), "{:?}", started.elapsed());
     }
 
     #[test]
