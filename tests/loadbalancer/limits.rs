@@ -230,6 +230,24 @@ async fn one_client_has_only_so_many_connections() {
 }
 
 #[tokio::test]
+async fn clients_that_were_turned_away_do_not_keep_the_places_of_others() {
+    let (_server, backend) = server("a").await;
+    let args = ["--max-connections-per-client", "1", "--max-connections", "200", "--workers", "1"];
+    let balancer = Balancer::start(&[backend], &args).await;
+    let first = ask(balancer.port(), "/").await;
+    assert!(is_answered(&first, PATIENCE).await);
+    // They read their reply, and hang on.
+    let mut hanging = Vec::new();
+    for _ in 0..150 {
+        let client = raw::connect(balancer.port()).await;
+        assert!(is_answered(&client, PATIENCE).await);
+        hanging.push(client);
+    }
+    let open = metric(&balancer, "lb_connections").await;
+    assert!(open <= 65, "{open} of 1 that is served and 64 that linger");
+}
+
+#[tokio::test]
 async fn a_trusted_proxy_may_have_any_number_of_connections() {
     let (_server, backend) = server("a").await;
     let args = ["--max-connections-per-client", "1", "--trusted-proxy", "127.0.0.0/8"];

@@ -126,7 +126,7 @@ pub(crate) struct Worker {
     pub piece: RefCell<Box<[u8]>>,
     /// When it last looked what is under way.
     pub looked: Cell<Tick>,
-    /// Connections that are being refused for want of memory.
+    /// Connections that were refused, and wait for their reply to arrive.
     pub turned_away: Cell<u32>,
     /// For so many sweeps memory that was freed is offered back to the system.
     tidying: Cell<u32>,

@@ -59,28 +59,38 @@ const OVERLOADED: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: clos
     content-type: text/plain\r\ncontent-length: 56\r\n\r\n\
     the load balancer has too much to do; try again shortly\n";
 
-/// Connections of one worker that wait for their reply to arrive. Beyond, a reply may be lost to a reset: what is left of
-/// the memory is worth more.
+/// Connections of one worker, refused for whatever reason, that wait for their reply to arrive. Beyond, a reply may be lost
+/// to a reset: what is left of memory and places is worth more than the words to who gets neither.
 const MOST_TURNED_AWAY: u32 = 64;
+
+/// One of [`MOST_TURNED_AWAY`]; free again when dropped.
+struct Lingering(Rc<Worker>);
+
+impl Lingering {
+    fn enter(worker: &Rc<Worker>) -> Option<Self> {
+        let lingering = worker.turned_away.get();
+        (lingering < MOST_TURNED_AWAY).then(|| {
+            worker.turned_away.set(lingering + 1);
+            Self(Rc::clone(worker))
+        })
+    }
+}
+
+impl Drop for Lingering {
+    fn drop(&mut self) {
+        self.0.turned_away.set(self.0.turned_away.get() - 1);
+    }
+}
 
 /// Answers a connection that there is no memory for.
 pub(super) fn refuse(worker: &Rc<Worker>, stream: std::net::TcpStream, socket: SocketAddr, open: Open) {
     let reason = LocalReply::Overloaded;
     worker.count_local(reason);
     access::rejected(worker, &Peer { socket, client: socket, destination: None }, reason.status(), reason.as_str());
-    let waiting = worker.turned_away.get();
-    if waiting >= MOST_TURNED_AWAY {
-        let mut stream = &stream;
-        let _ = stream.read(&mut [0; 4096]);
-        let _ = stream.write(OVERLOADED);
-        return;
-    }
-    worker.turned_away.set(waiting + 1);
-    let worker = Rc::clone(worker);
+    let Some(lingering) = Lingering::enter(worker) else { return say_at_once(&stream, OVERLOADED) };
     tokio::task::spawn_local(async move {
-        let _open = open;
+        let _held = (open, lingering);
         turn_away(stream, OVERLOADED).await;
-        worker.turned_away.set(worker.turned_away.get() - 1);
     });
 }
 
@@ -112,6 +122,8 @@ pub(super) async fn receive(worker: Rc<Worker>, mut stream: std::net::TcpStream,
     let counted = match limit.map(|limit| limit.enter(client)) {
         Some(None) => {
             turned_away(&worker, &peer, Rejected::ClientConnections);
+            // It keeps its place among all connections for as long as it lingers.
+            let Some(_lingering) = Lingering::enter(&worker) else { return say_at_once(&stream, TOO_MANY) };
             return Box::pin(turn_away(stream, TOO_MANY)).await;
         }
         counted => counted.flatten(),
@@ -164,6 +176,12 @@ async fn take_header(stream: &mut TcpStream) -> Result<Option<Ends>, String> {
             return Ok(ends);
         }
     }
+}
+
+/// Says why, as far as that goes without waiting: the reply is lost if bytes of the client are on their way.
+fn say_at_once(mut stream: &std::net::TcpStream, reply: &[u8]) {
+    let _ = stream.read(&mut [0; 4096]);
+    let _ = stream.write(reply);
 }
 
 /// Says why, and takes for a moment what the client still sends: a close with bytes unread would reset the connection
