@@ -41,6 +41,9 @@ const QUIET: Duration = Duration::from_millis(500);
 /// What is read at once from a tunnel: more than most messages.
 const PIECE: usize = 16 * 1024;
 
+/// Tunnels to one backend that there is room for from the first on.
+const FEWEST_TUNNELS: usize = 4;
+
 /// Long enough for the allocator's own delays.
 const TIDYING_SWEEPS: u32 = 30;
 
@@ -157,7 +160,7 @@ pub(crate) struct LocalBackend {
     pub look: Cell<Look>,
     /// An operator wants it free of requests: its tunnels end at their next quiet moment.
     leaving: Cell<bool>,
-    /// Of tunnels to it; entries of ended ones go when another opens.
+    /// Of tunnels to it; entries of ended ones go when there is no room for another.
     tunnels: RefCell<Vec<Weak<Deadline>>>,
     /// Whether it is known to speak HTTP/1.0 only. Written after each response head.
     pub old: Cell<bool>,
@@ -226,9 +229,7 @@ impl LocalBackend {
 
     /// A tunnel to it opens, whose time `deadline` keeps.
     pub(crate) fn tunnel_opens(&self, deadline: &Rc<Deadline>) {
-        let mut tunnels = self.tunnels.borrow_mut();
-        tunnels.retain(|tunnel| tunnel.strong_count() > 0);
-        tunnels.push(Rc::downgrade(deadline));
+        remember(&mut self.tunnels.borrow_mut(), deadline);
         if self.leaving.get() {
             deadline.hurry();
         }
@@ -252,6 +253,16 @@ impl LocalBackend {
             self.idle.put(connection, now, most);
         }
     }
+}
+
+/// Adds a tunnel. All are looked at only when there is no room, and then as much room is made as there are: so each that
+/// opens pays for few, however many there are, and room for twice the most that were open at a time is all that is kept.
+fn remember(tunnels: &mut Vec<Weak<Deadline>>, deadline: &Rc<Deadline>) {
+    if tunnels.len() == tunnels.capacity() {
+        tunnels.retain(|tunnel| tunnel.strong_count() > 0);
+        tunnels.reserve(tunnels.len().max(FEWEST_TUNNELS));
+    }
+    tunnels.push(Rc::downgrade(deadline));
 }
 
 impl Worker {
@@ -401,5 +412,28 @@ impl Worker {
         }
         self.tidy();
         self.slot().heartbeat.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::deadline::Waiting;
+
+    #[test]
+    fn tunnels_that_have_ended_are_forgotten_without_a_look_at_all_for_each_that_opens() {
+        let (sweep, mut tunnels) = (Sweep::default(), Vec::new());
+        let open = || sweep.enter(Waiting::Tunnel, Tick::NEVER);
+        let lasting: Vec<_> = (0..1000).map(|_| open()).collect();
+        lasting.iter().for_each(|tunnel| remember(&mut tunnels, tunnel));
+        let mut looks = 0;
+        for _ in 0..10_000 {
+            let before = tunnels.len();
+            remember(&mut tunnels, &open());
+            looks += usize::from(tunnels.len() <= before);
+        }
+        assert!(looks <= 20, "{looks} looks at a thousand tunnels while ten thousand opened");
+        assert!(tunnels.len() <= 2048 && tunnels.capacity() <= 4096, "{} of {}", tunnels.len(), tunnels.capacity());
+        assert_eq!(tunnels.iter().filter(|tunnel| tunnel.strong_count() > 0).count(), 1000);
     }
 }
