@@ -5,6 +5,7 @@ mod admin;
 mod balancing;
 mod checks;
 mod config_files;
+mod connections;
 mod deadlines;
 mod drain;
 mod ejection;

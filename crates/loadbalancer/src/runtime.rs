@@ -117,6 +117,7 @@ async fn serve(
     };
     tokio::task::spawn_local(conn::watch_at_rest(Rc::clone(&worker)));
     tokio::task::spawn_local(sweep(Rc::clone(&worker)));
+    tokio::task::spawn_local(make_room(Rc::clone(&worker)));
     tokio::task::spawn_local(take_over(Rc::clone(&worker), handed));
     let mut stopping = phase.clone();
     let stop = async move { until(&mut stopping, Phase::Draining).await };
@@ -140,6 +141,14 @@ async fn until(phase: &mut watch::Receiver<Phase>, at_least: Phase) {
 async fn take_over(worker: Rc<Worker>, mut handed: mpsc::Receiver<Handed>) {
     while let Some((stream, peer, place)) = handed.recv().await {
         listen::spawn(&worker, stream, peer, place);
+    }
+}
+
+/// Closes idle connections to backends for requests of other workers, which wait for that.
+async fn make_room(worker: Rc<Worker>) {
+    loop {
+        worker.slot().room.notified().await;
+        worker.make_room(worker.shared.backend_conns.wanted());
     }
 }
 

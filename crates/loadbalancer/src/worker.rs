@@ -31,7 +31,7 @@ use crate::descriptors::Shares;
 use crate::listen::Admission;
 use crate::overload::Overload;
 use crate::tunnels::Tunnels;
-use crate::upstream::{ConnCache, OpenConns, Opened, UpstreamConn, Via};
+use crate::upstream::{ConnCache, OpenConns, UpstreamConn, Via};
 
 /// How long what is idle is still served once its end is wanted. A client that has just sent its next request, or is
 /// about to, gets an answer with `Connection: close` instead of a reset, and a tunnel is not cut inside a message; a
@@ -40,6 +40,9 @@ const QUIET: Duration = Duration::from_millis(500);
 
 /// What is read at once from a tunnel: more than most messages.
 const PIECE: usize = 16 * 1024;
+
+/// Idle connections that are closed at once for those who wait: what more want is closed by the next sweep.
+const MOST_ROOM: usize = 64;
 
 /// Tunnels to one backend that there is room for from the first on.
 const FEWEST_TUNNELS: usize = 4;
@@ -108,6 +111,10 @@ pub(crate) struct WorkerSlot {
     /// The newest snapshot that it has taken over. Written by itself (release), read by the control task (acquire):
     /// whoever sees it sees every request counted in that was picked from an older one.
     pub generation: AtomicU64,
+    /// Idle connections to backends that it has. A hint, as of its last sweep; written by itself.
+    pub idle: AtomicUsize,
+    /// A request of another worker wants the place of one of these.
+    pub room: Notify,
     /// A connection has come, or a snapshot that somebody waits for: there is something to look at again.
     pub busy: Notify,
 }
@@ -166,6 +173,9 @@ pub(crate) struct LocalBackend {
     pub old: Cell<bool>,
     /// New connections to it are looked at twice until then: it has reset one, or none has been seen to last yet.
     pub wary_until: Cell<Tick>,
+    /// Requests of this worker that wait for a connection to it, and the word to the first of them that one was kept.
+    pub awaited: Cell<usize>,
+    pub kept: Notify,
     worker: usize,
 }
 
@@ -245,12 +255,19 @@ impl LocalBackend {
         }
     }
 
-    /// Keeps a connection whose exchange is through, unless the backend has moved or left rotation meanwhile.
+    /// Keeps a connection whose exchange is through, for a request that waits for one or the next that comes; unless the
+    /// backend has moved or left rotation meanwhile, or its place is worth more.
     pub(crate) fn keep(&self, connection: Box<UpstreamConn>, now: Tick, most: usize) {
-        // In a crowd its place is worth more.
-        let crowd = connection.place.as_ref().is_some_and(Opened::is_in_a_crowd);
-        if !crowd && self.in_rotation.get() && self.address.get() == Some(connection.address) {
+        if !self.in_rotation.get() || self.address.get() != Some(connection.address) {
+            return;
+        }
+        // What the backend was told is of one client is of no use to others.
+        let here = if connection.on_behalf.is_none() { self.awaited.get() } else { 0 };
+        if !connection.place.as_ref().is_some_and(|place| place.is_better_closed(here)) {
             self.idle.put(connection, now, most);
+            if here > 0 {
+                self.kept.notify_one();
+            }
         }
     }
 }
@@ -354,6 +371,8 @@ impl Worker {
                     tunnels: RefCell::default(),
                     old: Cell::default(),
                     wary_until: Cell::new(Tick::NEVER),
+                    awaited: Cell::default(),
+                    kept: Notify::new(),
                     worker: self.id,
                 }),
             })
@@ -389,6 +408,26 @@ impl Worker {
         self.view().pools.iter().flatten().map(|local| local.idle.clear()).sum()
     }
 
+    /// Closes idle connections to backends for requests that want their places, the oldest first, `most` at most. Returns
+    /// how many. Those that are kept for somebody who waits for them stay.
+    pub(crate) fn make_room(&self, most: usize) -> usize {
+        let view = self.view();
+        let oldest = || {
+            let idle = view.pools.iter().flatten().filter(|local| local.awaited.get() == 0);
+            idle.filter_map(|local| Some((local.idle.oldest()?, local))).min_by_key(|(since, _)| *since)
+        };
+        let mut closed = 0;
+        while closed < most.min(MOST_ROOM)
+            && let Some((_, local)) = oldest()
+        {
+            local.idle.close_oldest();
+            closed += 1;
+        }
+        let left = view.pools.iter().flatten().map(|local| local.idle.len()).sum();
+        self.slot().idle.store(left, Ordering::Relaxed);
+        closed
+    }
+
     /// What the sweep does: deadlines, idle connections to backends, lines of the access log, a sign of life.
     pub(crate) fn sweep(self: &Rc<Self>) {
         let scarce = self.shared.overload.level() > Level::Calm;
@@ -397,14 +436,20 @@ impl Worker {
         if scarce {
             self.has_freed();
         }
-        if scarce || self.shared.backend_conns.is_crowded() {
+        let conns = &self.shared.backend_conns;
+        if scarce || conns.is_crowded() {
             self.close_idle();
+        } else if conns.wanted() > 0 {
+            self.make_room(conns.wanted());
         }
         let (view, now) = (self.view(), self.clock.now());
+        let mut idle = 0;
         for local in view.pools.iter().flatten() {
             local.idle.purge(now, self.shared.config.upstream.idle_timeout);
+            idle += local.idle.len();
             local.shard().idle_time.set(local.idle.learned());
         }
+        self.slot().idle.store(idle, Ordering::Relaxed);
         self.budget.borrow_mut().pass(now.as_ms());
         self.look_at_work(&view, now);
         if let Some(lines) = &self.access {

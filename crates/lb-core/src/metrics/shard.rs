@@ -111,11 +111,13 @@ pub enum LocalReply {
     /// 429: its client asks too often. The client's fault, but nothing is wrong with the request, and its connection
     /// goes on: no [`Rejected`].
     RateLimited,
+    /// 503: its pool has as many connections as it may, and none came free in time.
+    ConnectionLimit,
 }
 
 impl LocalReply {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::NoRoute,
         Self::NoBackend,
         Self::ConnectFailed,
@@ -131,6 +133,7 @@ impl LocalReply {
         Self::QueueDeadline,
         Self::Overloaded,
         Self::RateLimited,
+        Self::ConnectionLimit,
     ];
 
     /// The label.
@@ -151,6 +154,7 @@ impl LocalReply {
             Self::QueueDeadline => "queue_deadline",
             Self::Overloaded => "overloaded",
             Self::RateLimited => "rate_limited",
+            Self::ConnectionLimit => "connection_limit",
         }
     }
 
@@ -161,7 +165,8 @@ impl LocalReply {
             Self::RateLimited => 429,
             Self::ClientGone => 499,
             Self::ConnectFailed | Self::UpstreamClosed | Self::BadResponse => 502,
-            Self::NoBackend | Self::OutOfMeans | Self::QueueFull | Self::QueueTimeout | Self::Overloaded => 503,
+            Self::NoBackend | Self::OutOfMeans | Self::ConnectionLimit => 503,
+            Self::QueueFull | Self::QueueTimeout | Self::Overloaded => 503,
             Self::ConnectTimeout | Self::HeadTimeout | Self::Deadline | Self::QueueDeadline => 504,
         }
     }

@@ -1,8 +1,6 @@
 //! What is decided for single requests is told by the episode: a line when refusals of one kind begin, one when there
 //! have been none for a while. Counters come in, lines go to the event list; nothing is decided here.
 
-use std::sync::atomic::Ordering;
-
 use lb_core::api::EventKind;
 use lb_core::metrics::{LocalReply, WorkerTotals};
 use lb_core::overload::{Change, Episode, QUIET_MS};
@@ -47,7 +45,7 @@ impl Watch {
             Self::Queueing => ("the limits of a pool are reached", "requests wait for a place", "waited"),
             Self::QueueFull => ("the pool is full", "requests that wait in vain are answered 503", "refused"),
             Self::Connections => {
-                ("pool.max_connections is reached", "requests that need one more are answered 503", "refused")
+                ("pool.max_connections is reached", "requests that wait for one in vain are answered 503", "refused")
             }
             Self::Rate => ("clients ask too often", "those are answered 429", "refused"),
             Self::Repeats => ("the budget of repeats is used up", "failed requests are not sent again", "not repeated"),
@@ -98,8 +96,7 @@ impl Episodes {
             *looks += u64::from(now);
             *sum = begun + *looks;
         }
-        let refused = shared.backend_conns.refused.load(Ordering::Relaxed);
-        let counts = counts(board, totals, refused, pauses);
+        let counts = counts(board, totals, pauses);
         self.observe(board, counts, now_ms);
     }
 
@@ -121,17 +118,12 @@ impl Episodes {
     }
 }
 
-fn counts(
-    board: &Board,
-    totals: &WorkerTotals,
-    connections: u64,
-    pauses: [u64; Pause::ALL.len()],
-) -> [u64; Watch::ALL.len()] {
+fn counts(board: &Board, totals: &WorkerTotals, pauses: [u64; Pause::ALL.len()]) -> [u64; Watch::ALL.len()] {
     let replies = |reply: LocalReply| totals.local_replies[reply as usize];
     Watch::ALL.map(|watch| match watch {
         Watch::Queueing => board.pools.iter().filter_map(|pool| Some(pool.gate.as_ref()?.queue.joined())).sum(),
         Watch::QueueFull => pressure::refused(totals),
-        Watch::Connections => connections,
+        Watch::Connections => replies(LocalReply::ConnectionLimit),
         Watch::Rate => replies(LocalReply::RateLimited),
         Watch::Repeats => totals.retries_refused.iter().sum(),
         Watch::Withheld => board.pools.iter().map(|pool| pool.rotation.withheld()).sum(),
@@ -181,6 +173,7 @@ mod tests {
         for reply in [LocalReply::QueueFull, LocalReply::RateLimited, LocalReply::Deadline, LocalReply::OutOfMeans] {
             totals.local_replies[reply as usize] = 1;
         }
+        totals.local_replies[LocalReply::ConnectionLimit as usize] = 7;
         totals.retries_refused = [1, 1];
         totals.cut_overdue = 1;
         // Two of three fail and may not both go.
@@ -189,6 +182,6 @@ mod tests {
         }
         let gate = board.pools[0].gate.clone().unwrap();
         let _waits = gate.queue.join(false, 0, || lb_core::queue::Look::<()>::Nothing).unwrap();
-        assert_eq!(counts(&board, &totals, 7, [4, 5]), [1, 1, 7, 1, 2, 2, 2, 1, 4, 5]);
+        assert_eq!(counts(&board, &totals, [4, 5]), [1, 1, 7, 1, 2, 2, 2, 1, 4, 5]);
     }
 }

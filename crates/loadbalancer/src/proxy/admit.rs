@@ -8,7 +8,6 @@
 //! Refusals of whole requests that look at no backend (too much of everything, too many of one client) are here as well.
 
 use std::future::poll_fn;
-use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
@@ -28,7 +27,7 @@ use crate::access::forwarded_for;
 use crate::clock::Tick;
 use crate::conn::Client;
 use crate::deadline::Waiting;
-use crate::upstream::Opened;
+use crate::upstream::{Opened, UpstreamConn};
 use crate::worker::{LocalBackend, Worker};
 
 /// For how long a client stays away after it was shed: memory is measured four times a second, and what was freed
@@ -72,6 +71,8 @@ pub(super) enum Refused {
     QueueDeadline,
     /// Memory or descriptors are nearly used up.
     Overloaded,
+    /// It waited for a connection to a backend for as long as it may.
+    Connections,
     /// Its client asks too often; seconds until it may again.
     TooOften(u64),
 }
@@ -84,6 +85,7 @@ impl Refused {
             Self::QueueTimeout => LocalReply::QueueTimeout,
             Self::QueueDeadline => LocalReply::QueueDeadline,
             Self::Overloaded => LocalReply::Overloaded,
+            Self::Connections => LocalReply::ConnectionLimit,
             Self::TooOften(_) => LocalReply::RateLimited,
         }
     }
@@ -93,6 +95,7 @@ impl Refused {
         match self {
             Self::TooOften(seconds) => seconds,
             Self::Overloaded => SHED_RETRY_S,
+            Self::Connections => retry_after_s(worker.shared.config.timeouts.connect),
             Self::QueueFull | Self::QueueTimeout | Self::QueueDeadline => {
                 retry_after_s(worker.shared.config.admit.queue_timeout)
             }
@@ -120,6 +123,14 @@ impl Refused {
                 format!("pool {name}: {used} backends take requests{each}{whole}, all in use; {what}\n")
             }
             Self::Overloaded => format!("{}\n", worker.shared.overload.words()),
+            Self::Connections => {
+                let most = admit.connections.unwrap_or_default();
+                let limit = worker.shared.config.timeouts.connect;
+                format!(
+                    "all {most} connections of pool.max_connections are in use, and none came free within \
+                     timeouts.connect = {limit:?}\n"
+                )
+            }
             Self::TooOften(seconds) => match &admit.rate {
                 Some(rate) => {
                     let (requests, period) = (rate.policy.requests, rate.policy.period);
@@ -256,29 +267,93 @@ async fn wait(client: &Rc<Client>, gate: &Gate, tried: &Tried, deadline: Option<
     found
 }
 
-/// A place for one more connection to a backend, within the time for connecting; `None` when none came free.
-pub(super) async fn connection(client: &Client) -> Option<Opened> {
-    let conns = &client.worker.shared.backend_conns;
-    if let Some(place) = conns.enter() {
-        return Some(place);
-    }
-    // What is idle here is worth less than what is needed now; the other workers' sweeps close theirs.
-    client.worker.close_idle();
-    for slot in &client.worker.shared.workers {
-        slot.busy.notify_one();
-    }
-    conns.waited.fetch_add(1, Ordering::Relaxed);
-    let place = Box::pin(or_expired(client, pin!(conns.place()))).await;
-    if place.is_none() {
-        conns.refused.fetch_add(1, Ordering::Relaxed);
-    }
-    place
+/// What a request connects with.
+pub(super) enum Way {
+    /// A place for one more connection.
+    Place(Opened),
+    /// A connection that another request was done with while this one waited for a place.
+    Kept(Box<UpstreamConn>),
 }
 
-/// Why [`connection`] had none.
-pub(super) fn too_many(worker: &Worker) -> io::Error {
-    let most = worker.shared.backend_conns.most().unwrap_or(usize::MAX);
-    io::Error::other(format!("all {most} connections of pool.max_connections are in use, and none came free in time"))
+/// A place for one more connection to a backend, if there is one. Else what comes free first within the time for
+/// connecting: a place, or a connection to `backend` that `take` finds to be of use.
+pub(super) async fn connection(
+    client: &Client,
+    backend: &LocalBackend,
+    take: Option<impl Fn() -> Option<Box<UpstreamConn>>>,
+) -> Option<Way> {
+    match client.worker.shared.backend_conns.enter() {
+        Some(place) => Some(Way::Place(place)),
+        // Not in the request's own future: hardly any needs the room.
+        None => Box::pin(wait_for_connection(client, backend, take)).await,
+    }
+}
+
+async fn wait_for_connection(
+    client: &Client,
+    backend: &LocalBackend,
+    take: Option<impl Fn() -> Option<Box<UpstreamConn>>>,
+) -> Option<Way> {
+    let (worker, conns) = (&client.worker, &client.worker.shared.backend_conns);
+    let wanted = conns.want();
+    // What is idle here is worth less than what is needed now.
+    if worker.make_room(1) > 0
+        && let Some(place) = conns.enter()
+    {
+        return Some(Way::Place(place));
+    }
+    // So is what others have idle. What they get back from now on they do not keep.
+    let others = worker.shared.workers.iter().enumerate().filter(|(id, _)| *id != worker.id);
+    for (_, other) in others.filter(|(_, other)| other.idle.load(Ordering::Relaxed) > 0) {
+        other.room.notify_one();
+    }
+    conns.waited.fetch_add(1, Ordering::Relaxed);
+    // No part of the time for one try: no backend is waited for.
+    client.time.try_ends();
+    client.wait_for(Waiting::Connect, worker.shared.config.timeouts.connect);
+    let _awaiting = take.is_some().then(|| Awaiting::new(worker, backend));
+    let mut place = pin!(wanted.place());
+    let way = pin!(async {
+        loop {
+            tokio::select! {
+                biased;
+                () = backend.kept.notified(), if take.is_some() => match take.as_ref().and_then(|take| take()) {
+                    Some(kept) => return Way::Kept(kept),
+                    // Gone to somebody faster; or of no use to this request, and then its place is.
+                    None => drop(backend.idle.clear()),
+                },
+                place = &mut place => return Way::Place(place),
+            }
+        }
+    });
+    let way = or_expired(client, way).await;
+    if way.is_none() && client.overdue().is_none() {
+        conns.refused.fetch_add(1, Ordering::Relaxed);
+    }
+    way
+}
+
+/// A request that could use a connection of this worker to this backend, for as long as it waits.
+struct Awaiting<'a> {
+    worker: &'a Worker,
+    backend: &'a LocalBackend,
+}
+
+impl<'a> Awaiting<'a> {
+    fn new(worker: &'a Worker, backend: &'a LocalBackend) -> Self {
+        backend.awaited.set(backend.awaited.get() + 1);
+        Self { worker, backend }
+    }
+}
+
+impl Drop for Awaiting<'_> {
+    fn drop(&mut self) {
+        self.backend.awaited.set(self.backend.awaited.get() - 1);
+        // What was kept for it and not taken is in the way of those who wait elsewhere. It still counts itself.
+        if self.backend.awaited.get() == 0 && self.worker.shared.backend_conns.wanted() > 1 {
+            self.backend.idle.clear();
+        }
+    }
 }
 
 fn record_wait(worker: &Worker, waited: Duration) {

@@ -121,6 +121,7 @@ impl Kind {
             Self::Local(LocalReply::QueueFull | LocalReply::QueueTimeout) => {
                 "the servers have as much to do as they may"
             }
+            Self::Local(LocalReply::ConnectionLimit) => "the servers have as many connections as they may",
             Self::Local(LocalReply::QueueDeadline) => "the servers have too much to do to answer this in time",
             Self::Local(LocalReply::Overloaded) => "the load balancer has too much to do",
             Self::Local(LocalReply::RateLimited) => "too many requests from you in too short a time",

@@ -72,6 +72,24 @@ impl ConnCache {
         self.idle.borrow_mut().drain(..).count()
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.idle.borrow().len()
+    }
+
+    /// Since when the oldest is idle.
+    pub(crate) fn oldest(&self) -> Option<Tick> {
+        self.idle.borrow().first().map(|connection| connection.idle_since)
+    }
+
+    /// Closes the oldest.
+    pub(crate) fn close_oldest(&self) {
+        let mut idle = self.idle.borrow_mut();
+        if !idle.is_empty() {
+            idle.remove(0);
+        }
+    }
+
     /// Another server is behind it now.
     pub(crate) fn forget_idle_time(&self) {
         self.time.set(IdleTime::default());

@@ -76,7 +76,7 @@ pub(super) fn cause(broken: &Broken) -> Option<RetryCause> {
             Some(RetryCause::Closed)
         }
         Cause::Exchange(ExchangeError::TryTimeout) => Some(RetryCause::TryTimeout),
-        Cause::OutOfMeans(_) | Cause::Exchange(_) | Cause::Overdue => None,
+        Cause::OutOfMeans(_) | Cause::NoPlace | Cause::Exchange(_) | Cause::Overdue => None,
     }
 }
 

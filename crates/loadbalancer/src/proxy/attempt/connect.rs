@@ -5,7 +5,7 @@ use std::task::Poll;
 
 use lb_core::health::{Failure, is_our_own};
 
-use super::super::admit;
+use super::super::admit::{self, Way};
 use super::Cause;
 use crate::conn::{Client, Overdue};
 use crate::deadline::Waiting;
@@ -18,25 +18,31 @@ pub(super) fn on_behalf(client: &Client) -> Option<Ends> {
     client.worker.shared.config.upstream.proxy_protocol.and_then(|_| client.peer.ends())
 }
 
-/// Makes a connection, within the connect timeout.
-pub(super) async fn open(client: &Client, backend: &LocalBackend) -> Result<Box<UpstreamConn>, Cause> {
+/// Makes a connection, within the connect timeout; or has one that another request was done with, if that must be waited
+/// for and `take` finds it to be of use.
+pub(super) async fn open(
+    client: &Client,
+    backend: &LocalBackend,
+    take: Option<impl Fn() -> Option<Box<UpstreamConn>>>,
+) -> Result<Box<UpstreamConn>, Cause> {
     let worker = &client.worker;
     let config = &worker.shared.config;
     let limit = config.attempts.per_try.map_or(config.timeouts.connect, |limit| limit.min(config.timeouts.connect));
+    let way = admit::connection(client, backend, take).await;
+    // The wait for a place is no part of the backend's time: not of that to take the connection, nor of that of the try.
+    client.try_begins();
+    client.wait_for(Waiting::Connect, limit);
+    let place = match way {
+        Some(Way::Place(place)) => place,
+        Some(Way::Kept(connection)) => return Ok(connection),
+        None if client.overdue() == Some(Overdue::Request) => return Err(Cause::Overdue),
+        None => return Err(Cause::NoPlace),
+    };
+    // As of now: it may have moved meanwhile.
     let Some(address) = backend.address.get() else {
         return Err(Cause::Connect(Failure::new(lb_core::api::ReasonCode::NotResolved, "no address")));
     };
-    client.wait_for(Waiting::Connect, limit);
-    let Some(place) = admit::connection(client).await else {
-        return Err(if client.overdue() == Some(Overdue::Request) {
-            Cause::Overdue
-        } else {
-            Cause::OutOfMeans(admit::too_many(worker))
-        });
-    };
-    // The wait for a place is no part of the backend's time to take the connection.
     let started = worker.clock.now();
-    client.wait_for(Waiting::Connect, limit);
     let connected = loop {
         match or_expired(client, std::pin::pin!(connect(address))).await {
             // Idle connections hold what this request lacks, unless that is a port: closing would hold theirs for a

@@ -54,6 +54,8 @@ enum Cause {
     Connect(Failure),
     /// We have no descriptor, port or memory left to connect with.
     OutOfMeans(std::io::Error),
+    /// The pool may have no more connections.
+    NoPlace,
     /// The time for the whole request has passed.
     Overdue,
     Exchange(ExchangeError),

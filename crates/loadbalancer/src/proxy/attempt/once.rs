@@ -132,11 +132,16 @@ async fn lease(
     fresh: bool,
     repeatable: bool,
 ) -> Result<Box<UpstreamConn>, Cause> {
-    if !fresh && let Some(kept) = backend.idle.take(!repeatable, on_behalf(client), client.worker.clock.now()) {
+    let take = || backend.idle.take(!repeatable, on_behalf(client), client.worker.clock.now());
+    if !fresh && let Some(kept) = take() {
         return Ok(kept);
     }
-    let connection = open(client, backend).await?;
-    if repeatable || stays(client, backend, &connection).await {
+    let connection = open(client, backend, (!fresh).then_some(take)).await?;
+    // One that was kept has been looked at.
+    if repeatable || connection.reused {
+        return Ok(connection);
+    }
+    if stays(client, backend, &connection).await {
         return Ok(connection);
     }
     let reset = std::io::Error::new(std::io::ErrorKind::ConnectionReset, "reset before anything was sent");

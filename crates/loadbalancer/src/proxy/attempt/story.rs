@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use http::StatusCode;
 use lb_core::metrics::{FailureKind, Rejected};
 
+use super::super::admit::Refused;
 use super::choose::Spent;
 use super::{Broken, Cause, ProxyError, Record, Route};
 use crate::conn::Client;
@@ -30,6 +31,10 @@ pub(super) fn note(
         Cause::OutOfMeans(error) => {
             record.settle();
             format!("not tried: {error}")
+        }
+        Cause::NoPlace => {
+            record.settle();
+            "not tried: no connection came free".to_owned()
         }
         Cause::Overdue => {
             record.settle();
@@ -62,6 +67,7 @@ pub(super) fn give_up(cause: Cause, story: String, rejected: Option<Rejected>) -
             ProxyError::ConnectFailed { tried: story, timed_out }
         }
         Cause::OutOfMeans(_) => ProxyError::OutOfMeans(story),
+        Cause::NoPlace => ProxyError::Refused(Refused::Connections, story),
         Cause::Overdue | Cause::Exchange(ExchangeError::Overdue) => ProxyError::Overdue(story),
         Cause::Exchange(error @ ExchangeError::ClientBody(_)) if rejected.is_none() && error.client_gone() => {
             ProxyError::ClientGone
