@@ -171,7 +171,8 @@ pub(crate) struct LocalBackend {
     tunnels: RefCell<Vec<Weak<Deadline>>>,
     /// Whether it is known to speak HTTP/1.0 only. Written after each response head.
     pub old: Cell<bool>,
-    /// New connections to it are looked at twice until then: it has reset one, or none has been seen to last yet.
+    /// New connections to it are looked at twice until then: it has reset one, before or after something was sent on it, or
+    /// none has been seen to last yet.
     pub wary_until: Cell<Tick>,
     /// Requests of this worker that wait for a connection to it, and the word to the first of them that one was kept.
     pub awaited: Cell<usize>,

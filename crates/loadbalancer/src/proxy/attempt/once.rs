@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use lb_core::policy::{MAX_ATTEMPTS, PolicyKind};
 
 use super::super::record::fails;
 use super::choose::{Spent, is_repeatable};
-use super::connect::{on_behalf, open};
+use super::connect::{on_behalf, open, or_expired};
 use super::{Broken, Cause, Outbound, Record};
 use crate::clock::Tick;
 use crate::conn::{Client, Overdue};
@@ -34,6 +35,9 @@ const RACE: Duration = Duration::from_millis(250);
 /// one is looked at: some round trips within a data centre.
 const WARY: Duration = Duration::from_secs(10);
 const SECOND_LOOK: Duration = Duration::from_millis(2);
+
+/// Longer than any such look: however short the time to connect is, it has been kept by then.
+const FRESH_LOOK: Duration = Duration::from_secs(1);
 
 /// One attempt at one backend, up to the response head.
 ///
@@ -141,23 +145,35 @@ async fn lease(
     if repeatable || connection.reused {
         return Ok(connection);
     }
-    if stays(client, backend, &connection).await {
-        return Ok(connection);
+    match stays(client, backend, &connection).await {
+        Some(true) => Ok(connection),
+        Some(false) => {
+            backend.wary_until.set(client.worker.clock.now().plus(WARY));
+            let reset = std::io::Error::new(std::io::ErrorKind::ConnectionReset, "reset before anything was sent");
+            Err(Cause::Exchange(ExchangeError::Closed(reset)))
+        }
+        None if client.overdue() == Some(Overdue::Request) => Err(Cause::Overdue),
+        None => Err(Cause::Exchange(ExchangeError::TryTimeout)),
     }
-    let reset = std::io::Error::new(std::io::ErrorKind::ConnectionReset, "reset before anything was sent");
-    Err(Cause::Exchange(ExchangeError::Closed(reset)))
 }
 
 /// Whether a new connection is still there a moment after it was made; asked for what cannot be sent twice. A server that
 /// is overrun, or whose firewall is, takes connections and resets them: where that was seen lately, the moment is long
-/// enough to see it again.
-async fn stays(client: &Client, backend: &LocalBackend, connection: &UpstreamConn) -> bool {
-    if client.worker.clock.now() < backend.wary_until.get() {
-        Box::pin(tokio::time::sleep(SECOND_LOOK)).await;
-    } else {
-        tokio::task::yield_now().await;
+/// enough to see it again. `None` when the request's time, or the try's, passes meanwhile.
+async fn stays(client: &Client, backend: &LocalBackend, connection: &UpstreamConn) -> Option<bool> {
+    let moment = async {
+        if client.worker.clock.now() < backend.wary_until.get() {
+            Box::pin(tokio::time::sleep(SECOND_LOOK)).await;
+        } else {
+            tokio::task::yield_now().await;
+        }
+    };
+    // The connect timeout, which has been kept, must not end here. Those of the request and the try may.
+    client.wait_for(Waiting::Connect, client.worker.shared.config.timeouts.connect.max(FRESH_LOOK));
+    match or_expired(client, pin!(moment)).await {
+        None if client.overdue().is_some() => None,
+        _ => Some(connection.is_quiet_for_sure()),
     }
-    connection.is_quiet_for_sure()
 }
 
 /// Lets the exchange get on, and restarts the time of what it waits for.
