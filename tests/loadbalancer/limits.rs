@@ -58,16 +58,18 @@ fn first_free(pid: u32) -> usize {
 async fn beyond_the_limit_clients_wait_at_no_cost_and_come_in_when_others_leave() {
     let (_server, backend) = server("a").await;
     let balancer = Balancer::start(&[backend], &["--max-connections", "4"]).await;
+    // Answered, and not idle for a long time: an idle client would make room.
+    let busy = "/stream/10?pause_ms=10000";
     assert_eq!(metric(&balancer, "lb_connections_limit").await, 4);
     let mut inside = Vec::new();
     for _ in 0..4 {
-        let client = ask(balancer.port(), "/").await;
+        let client = ask(balancer.port(), busy).await;
         assert!(is_answered(&client, PATIENCE).await);
         inside.push(client);
     }
     let mut outside = Vec::new();
     for _ in 0..6 {
-        outside.push(ask(balancer.port(), "/").await);
+        outside.push(ask(balancer.port(), busy).await);
     }
     assert!(!is_answered(&outside[0], MOMENT).await, "a fifth connection of four");
     assert_at_rest(&balancer).await;
@@ -90,6 +92,38 @@ async fn beyond_the_limit_clients_wait_at_no_cost_and_come_in_when_others_leave(
     assert!((1..=3).contains(&episodes), "{episodes} episodes");
     let said = || balancer.program.stderr().matches("accepting pauses, clients wait: ").count() as u64;
     e2e::eventually("each is in the log", async || (said() == episodes).then_some(())).await;
+}
+
+#[tokio::test]
+async fn idle_clients_make_room_for_those_who_wait_and_for_nobody_else() {
+    let (_server, backend) = server("a").await;
+    let balancer = Balancer::start(&[backend], &["--max-connections", "12"]).await;
+    let closed = async || metric(&balancer, "lb_idle_closed_early_total{reason=\"connections\"}").await;
+    let busy = ask(balancer.port(), "/stream/10?pause_ms=10000").await;
+    let mut idle = Vec::new();
+    for _ in 0..11 {
+        let client = ask(balancer.port(), "/").await;
+        assert!(is_answered(&client, PATIENCE).await);
+        idle.push(client);
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!((metric(&balancer, "lb_connections").await, closed().await), (12, 0), "a full house is no reason");
+    let began = tokio::time::Instant::now();
+    let first = ask(balancer.port(), "/").await;
+    assert!(is_answered(&first, PATIENCE).await, "one that comes late");
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!((1..=4).contains(&closed().await), "one, or what was under way: {}", closed().await);
+    let mut rush = Vec::new();
+    for _ in 0..5 {
+        rush.push(ask(balancer.port(), "/stream/10?pause_ms=10000").await);
+    }
+    for client in &rush {
+        assert!(is_answered(client, PATIENCE).await);
+    }
+    assert!(is_answered(&busy, PATIENCE).await, "who is served stays");
+    let said =
+        async || balancer.status().await["events"].to_string().contains("idle ones are closed for them").then_some(());
+    e2e::eventually("the list of events says so", said).await;
 }
 
 #[tokio::test]

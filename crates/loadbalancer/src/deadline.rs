@@ -79,6 +79,9 @@ pub(crate) struct Work {
 /// microseconds to begin again.
 const REST: u8 = 10;
 
+/// Room for so many entries is kept whatever comes: some KiB.
+const FEW_ENTRIES: usize = 1024;
+
 impl Deadline {
     /// Waits for `waiting` until `at`; whatever was waited for before is forgotten.
     pub(crate) fn set(&self, waiting: Waiting, at: Tick) {
@@ -253,7 +256,8 @@ impl Sweep {
     /// do tunnels that are hurried.
     pub(crate) fn run(&self, clock: &Clock, Ending { draining, scarce }: Ending, quiet: Duration) {
         let now = clock.read();
-        self.entries.borrow_mut().retain(|entry| {
+        let mut entries = self.entries.borrow_mut();
+        entries.retain(|entry| {
             let Some(deadline) = entry.upgrade() else { return false };
             if !deadline.long.replace(true) {
                 // It may have more to look after now.
@@ -278,6 +282,11 @@ impl Sweep {
             deadline.check(now);
             true
         });
+        // What a rush has left.
+        if entries.capacity() > FEW_ENTRIES && entries.len() < entries.capacity() / 4 {
+            let room = entries.len() * 2;
+            entries.shrink_to(room.max(FEW_ENTRIES));
+        }
     }
 }
 
@@ -311,6 +320,20 @@ mod tests {
         drop(sweep.enter(Waiting::ClientHead, Tick::default()));
         sweep.run(&clock, Ending::default(), Duration::ZERO);
         assert!(sweep.entries.borrow().is_empty());
+    }
+
+    #[test]
+    fn room_for_a_rush_is_given_back() {
+        let (clock, sweep) = (Clock::new(), Sweep::default());
+        let hour = clock.read().plus(Duration::from_secs(3600));
+        let mut rush: Vec<_> = (0..20_000).map(|_| sweep.enter(Waiting::NextRequest, hour)).collect();
+        rush.truncate(3000);
+        sweep.run(&clock, Ending::default(), Duration::ZERO);
+        let capacity = sweep.entries.borrow().capacity();
+        assert!((3000..10_000).contains(&capacity), "{capacity}");
+        drop(rush);
+        sweep.run(&clock, Ending::default(), Duration::ZERO);
+        assert!(sweep.entries.borrow().capacity() <= 2 * FEW_ENTRIES);
     }
 
     #[test]

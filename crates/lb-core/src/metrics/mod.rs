@@ -12,5 +12,7 @@ pub(crate) mod under_way;
 
 pub use histogram::{Counts, Histogram};
 pub use rejected::Rejected;
-pub use shard::{BackendShard, BackendTotals, Counter, FailureKind, LocalReply, TunnelEnd, WorkerShard, WorkerTotals};
+pub use shard::{
+    BackendShard, BackendTotals, Counter, EndedEarly, FailureKind, LocalReply, TunnelEnd, WorkerShard, WorkerTotals,
+};
 pub use under_way::{Kind, Look, STREAM_AFTER, UnderWay};

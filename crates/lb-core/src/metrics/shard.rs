@@ -294,6 +294,28 @@ impl BackendTotals {
     }
 }
 
+/// Why a client's connection at rest was closed before its time. A fixed set: it is a metric label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndedEarly {
+    /// Clients waited for a place.
+    Connections,
+    /// Memory or descriptors were nearly used up.
+    Overload,
+}
+
+impl EndedEarly {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Connections, Self::Overload];
+
+    /// The label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::Overload => "overload",
+        }
+    }
+}
+
 /// One worker's numbers that belong to no backend.
 #[derive(Debug, Default)]
 pub struct WorkerShard {
@@ -309,6 +331,8 @@ pub struct WorkerShard {
     pub tunnel_ends: [Counter; TunnelEnd::ALL.len()],
     /// What was under way at a backend at its drain's deadline and was closed, by [`Kind`].
     pub drain_closed: [Counter; Kind::ALL.len()],
+    /// Client connections at rest that were closed before their time, by [`EndedEarly`].
+    pub ended_early: [Counter; EndedEarly::ALL.len()],
     /// Responses that the client did not stay for to the end.
     pub cut_by_client: Counter,
     /// Repeats, by [`RetryCause`].
@@ -339,6 +363,8 @@ pub struct WorkerTotals {
     /// As in [`WorkerShard`].
     pub drain_closed: [u64; Kind::ALL.len()],
     /// As in [`WorkerShard`].
+    pub ended_early: [u64; EndedEarly::ALL.len()],
+    /// As in [`WorkerShard`].
     pub cut_by_client: u64,
     /// As in [`WorkerShard`].
     pub retries: [u64; RetryCause::ALL.len()],
@@ -361,6 +387,7 @@ impl WorkerTotals {
         add_each(&mut self.rejected, &shard.rejected);
         add_each(&mut self.tunnel_ends, &shard.tunnel_ends);
         add_each(&mut self.drain_closed, &shard.drain_closed);
+        add_each(&mut self.ended_early, &shard.ended_early);
         self.cut_by_client += shard.cut_by_client.value();
         add_each(&mut self.retries, &shard.retries);
         add_each(&mut self.retries_refused, &shard.retries_refused);

@@ -5,6 +5,11 @@
 //! A worker watches the sockets of all its connections at rest through a poller of its own, which is itself one
 //! descriptor of the worker's runtime. The first byte, or the end of the connection, begins a new task for it.
 //!
+//! They end when their time is over; before it where there is need, those first that would end soonest anyway, and a number
+//! at a time: a part of them under pressure, a few, then more and more, while clients wait for a place. At once, since
+//! whoever has not asked for a second is hardly about to. No sweep ends more than [`MOST_ENDED`]. Where there are many, all
+//! are looked at once a second only, so that their times end up to a second late.
+//!
 //! Belongs to one worker: [`enter`](Rest::enter) is called by the connection's ending task, [`watch`] by the one task
 //! that wakes, [`sweep`](Rest::sweep) by the worker's sweep.
 
@@ -15,6 +20,7 @@ use std::os::fd::AsRawFd as _;
 use std::rc::Rc;
 use std::time::Duration;
 
+use lb_core::metrics::EndedEarly;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token};
 use slab::Slab;
@@ -28,13 +34,34 @@ use crate::worker::Worker;
 /// Woken at one look; the rest of a rush comes at the next, after what else the worker has to do.
 const WOKEN_AT_ONCE: usize = 256;
 
+/// Ended in one sweep: some milliseconds of closing, in which nobody is served. The rest of them is for the next.
+const MOST_ENDED: usize = 2048;
+
+/// Up to so many are looked at in each sweep if it must be; what is more, once in [`LOOK_AT_MANY`].
+const FEW: usize = 4096;
+const LOOK_AT_MANY: Duration = Duration::from_secs(1);
+
+/// What is ended in a sweep while means are scarce: this part, and so many at least. Half are gone within 1.1 s, which is
+/// four measurements of memory.
+const SCARCE_PART: usize = 16;
+const SCARCE_LEAST: usize = 64;
+
+/// Most that is ended in a sweep for clients that wait. Nobody knows how many do: one is ended first, then twice as many
+/// each time.
+const MOST_FOR_CLIENTS: usize = 256;
+
+/// Moved in one sweep when room is given back: a system call each.
+const MOST_MOVED: usize = 1024;
+
 /// The connections at rest of one worker.
 pub(crate) struct Rest {
     /// As long as [`watch`] watches; without it, connections stay awake.
     registry: RefCell<Option<Registry>>,
     sleepers: RefCell<Slab<Sleeper>>,
-    /// No deadline is before this.
+    /// No deadline is before this, or none is looked at before it.
     earliest: Cell<Tick>,
+    /// How many to end for clients that wait, if some do at the next sweep.
+    for_clients: Cell<usize>,
 }
 
 /// A connection at rest. There may be many: what few have is behind a pointer.
@@ -81,7 +108,7 @@ impl Past {
 impl Default for Rest {
     fn default() -> Self {
         let (registry, sleepers) = (RefCell::default(), RefCell::default());
-        Self { registry, sleepers, earliest: Cell::new(Tick::NEVER) }
+        Self { registry, sleepers, earliest: Cell::new(Tick::NEVER), for_clients: Cell::new(1) }
     }
 }
 
@@ -122,38 +149,90 @@ impl Rest {
         Some(sleeper)
     }
 
-    /// Ends those whose time is over. When the worker drains or means are `scarce`, none waits for longer than `quiet`.
+    /// Ends those whose time is over, and others if they must make room. When the worker drains, none waits for longer
+    /// than `quiet`.
     pub(crate) fn sweep(&self, worker: &Rc<Worker>, scarce: bool, quiet: Duration) {
         let now = worker.clock.now();
-        if worker.draining.get() || scarce {
+        self.shrink();
+        if worker.draining.get() {
             let soon = now.plus(quiet);
             for (_, sleeper) in self.sleepers.borrow_mut().iter_mut() {
                 sleeper.past.until = sleeper.past.until.min(soon);
             }
             self.earliest.set(self.earliest.get().min(soon));
         }
-        if now < self.earliest.get() {
+        let asked = !self.sleepers.borrow().is_empty() && worker.shared.admission.is_asked_for_room();
+        let for_clients = self.for_clients(asked);
+        let for_means = if scarce { self.sleepers.borrow().len().div_ceil(SCARCE_PART).max(SCARCE_LEAST) } else { 0 };
+        let soonest = for_clients.max(for_means);
+        if soonest == 0 && now < self.earliest.get() {
             return;
         }
-        let mut earliest = Tick::NEVER;
-        let mut over = Vec::new();
-        for (key, sleeper) in self.sleepers.borrow().iter() {
-            match sleeper.past.until {
-                until if until <= now => over.push(key),
-                until => earliest = earliest.min(until),
-            }
-        }
-        self.earliest.set(earliest);
-        for sleeper in over.into_iter().filter_map(|key| self.take(key)) {
+        let (over, earliest) = due(self.sleepers.borrow().iter().map(|(key, it)| (it.past.until, key)), now, soonest);
+        let many = self.sleepers.borrow().len() > FEW && earliest > now && !worker.draining.get();
+        self.earliest.set(if many { earliest.max(now.plus(LOOK_AT_MANY)) } else { earliest });
+        let reason = if for_clients > for_means { EndedEarly::Connections } else { EndedEarly::Overload };
+        for (until, key) in over {
+            let Some(sleeper) = self.take(key) else { continue };
             // What has come at the last moment, and was not told yet, is not thrown away.
             match sleeper.stream.peek(&mut [0]) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if until > now {
+                        worker.slot().shard.ended_early[reason as usize].add(1);
+                    }
                     tracing::debug!(peer = %sleeper.socket, "connection closed: no further request");
                 }
                 _ => sleeper.wake(worker),
             }
         }
     }
+
+    /// How many are to end for clients that wait, if some do. Twice as many at each look in a row, half as many again
+    /// at each without: so few are ended in vain.
+    fn for_clients(&self, wanted: bool) -> usize {
+        let now = self.for_clients.get();
+        let next = if wanted { (now * 2).min(MOST_FOR_CLIENTS) } else { (now / 2).max(1) };
+        self.for_clients.set(next);
+        if wanted { now } else { 0 }
+    }
+
+    /// Gives back what a rush has left, a piece at a time.
+    fn shrink(&self) {
+        let mut sleepers = self.sleepers.borrow_mut();
+        if sleepers.capacity() <= FEW || sleepers.len() > sleepers.capacity() / 4 {
+            return;
+        }
+        let registry = self.registry.borrow();
+        let Some(registry) = &*registry else { return };
+        let mut moved = 0;
+        // What cannot be moved stays where it is, and with it what is before it.
+        sleepers.compact(|sleeper, _, key| {
+            moved += 1;
+            let watched = &mut SourceFd(&sleeper.stream.as_raw_fd());
+            moved <= MOST_MOVED && registry.reregister(watched, Token(key), Interest::READABLE).is_ok()
+        });
+    }
+}
+
+/// Of all, those to end now: whose time is over, or the `soonest` first if that is more; and when the next is to end.
+fn due(all: impl Iterator<Item = (Tick, usize)>, now: Tick, soonest: usize) -> (Vec<(Tick, usize)>, Tick) {
+    let (mut due, mut over, mut earliest) = (Vec::new(), 0, Tick::NEVER);
+    for one in all {
+        let is_over = one.0 <= now;
+        over += usize::from(is_over);
+        if is_over || soonest > 0 {
+            due.push(one);
+        } else {
+            earliest = earliest.min(one.0);
+        }
+    }
+    let most = over.max(soonest).min(MOST_ENDED);
+    if due.len() > most {
+        let (_, left, _) = due.select_nth_unstable(most);
+        earliest = earliest.min(left.0);
+        due.truncate(most);
+    }
+    (due, earliest)
 }
 
 /// Takes a connection in. One that cannot be watched goes on awake.
@@ -196,5 +275,51 @@ async fn try_watch(worker: &Rc<Worker>) -> io::Result<()> {
         }
         // A rush must not keep the worker from what else there is to do.
         tokio::task::yield_now().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: usize) -> Tick {
+        Tick::default().plus(Duration::from_secs(seconds as u64))
+    }
+
+    /// Sorted, since they come in any order.
+    fn ended(untils: &[usize], now: usize, soonest: usize) -> (Vec<Tick>, Tick) {
+        let all = untils.iter().enumerate().map(|(key, until)| (at(*until), key));
+        let (due, earliest) = due(all, at(now), soonest);
+        let mut due: Vec<_> = due.into_iter().map(|(until, _)| until).collect();
+        due.sort_unstable();
+        (due, earliest)
+    }
+
+    #[test]
+    fn what_is_over_ends_and_where_room_is_needed_what_would_end_soonest() {
+        let untils = [50, 3, 40, 9, 20, 30];
+        assert_eq!(ended(&untils, 1, 0), (vec![], at(3)));
+        assert_eq!(ended(&untils, 9, 0), (vec![at(3), at(9)], at(20)));
+        assert_eq!(ended(&untils, 9, 1), (vec![at(3), at(9)], at(20)), "room is made by what is over");
+        assert_eq!(ended(&untils, 9, 4), (vec![at(3), at(9), at(20), at(30)], at(40)));
+        assert_eq!(ended(&untils, 1, 99), ([3, 9, 20, 30, 40, 50].map(at).to_vec(), Tick::NEVER));
+    }
+
+    #[test]
+    fn no_sweep_ends_more_than_some_milliseconds_of_closing() {
+        let untils: Vec<_> = (0..50_000).map(|number| 1 + number % 60).collect();
+        for soonest in [0, 1, 50_000] {
+            let (due, earliest) = ended(&untils, 100, soonest);
+            assert_eq!(due.len(), MOST_ENDED);
+            assert!(earliest <= at(100), "the next sweep goes on");
+            assert!(due.iter().all(|until| *until <= earliest), "the oldest first");
+        }
+    }
+
+    #[test]
+    fn for_one_client_one_is_ended_and_for_many_more_and_more() {
+        let rest = Rest::default();
+        assert_eq!([true, false, false, true, true, true].map(|wanted| rest.for_clients(wanted)), [1, 0, 0, 1, 2, 4]);
+        assert_eq!((0..20).map(|_| rest.for_clients(true)).max(), Some(MOST_FOR_CLIENTS));
     }
 }

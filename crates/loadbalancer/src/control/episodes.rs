@@ -2,7 +2,7 @@
 //! have been none for a while. Counters come in, lines go to the event list; nothing is decided here.
 
 use lb_core::api::EventKind;
-use lb_core::metrics::{LocalReply, WorkerTotals};
+use lb_core::metrics::{EndedEarly, LocalReply, WorkerTotals};
 use lb_core::overload::{Change, Episode, QUIET_MS};
 
 use super::board::Board;
@@ -23,10 +23,11 @@ enum Watch {
     Means,
     Paused,
     PausedForMeans,
+    MadeRoom,
 }
 
 impl Watch {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Queueing,
         Self::QueueFull,
         Self::Connections,
@@ -37,6 +38,7 @@ impl Watch {
         Self::Means,
         Self::Paused,
         Self::PausedForMeans,
+        Self::MadeRoom,
     ];
 
     /// What there is too much of, what follows, and what is counted; nothing is where a count would say nothing.
@@ -57,6 +59,11 @@ impl Watch {
             Self::Deadlines => ("requests pass their deadline", "they are answered 504, or cut", "ended"),
             Self::Means => ("descriptors, ports or memory are used up", "requests are answered 503", "refused"),
             Self::Paused => ("limits.connections are open", "accepting pauses, clients wait", ""),
+            Self::MadeRoom => (
+                "clients wait while limits.connections are open",
+                "idle ones are closed for them, the soonest to end first",
+                "closed",
+            ),
             Self::PausedForMeans => ("no descriptor is left for clients", "accepting pauses, clients wait", ""),
         }
     }
@@ -131,6 +138,7 @@ fn counts(board: &Board, totals: &WorkerTotals, pauses: [u64; Pause::ALL.len()])
         Watch::Means => replies(LocalReply::OutOfMeans),
         Watch::Paused => pauses[Pause::Connections as usize],
         Watch::PausedForMeans => pauses[Pause::Descriptors as usize],
+        Watch::MadeRoom => totals.ended_early[EndedEarly::Connections as usize],
     })
 }
 
@@ -176,12 +184,13 @@ mod tests {
         totals.local_replies[LocalReply::ConnectionLimit as usize] = 7;
         totals.retries_refused = [1, 1];
         totals.cut_overdue = 1;
+        totals.ended_early = [8, 9];
         // Two of three fail and may not both go.
         for at in 0..3 {
             board.take_suspect(lb_core::backend::BackendId(at), 10);
         }
         let gate = board.pools[0].gate.clone().unwrap();
         let _waits = gate.queue.join(false, 0, || lb_core::queue::Look::<()>::Nothing).unwrap();
-        assert_eq!(counts(&board, &totals, [4, 5]), [1, 1, 7, 1, 2, 2, 2, 1, 4, 5]);
+        assert_eq!(counts(&board, &totals, [4, 5]), [1, 1, 7, 1, 2, 2, 2, 1, 4, 5, 8]);
     }
 }

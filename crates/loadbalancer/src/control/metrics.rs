@@ -5,7 +5,7 @@ use std::path::Path;
 
 use lb_core::api::BackendState;
 use lb_core::metrics::text::Page;
-use lb_core::metrics::{BackendTotals, FailureKind, LocalReply, Rejected, TunnelEnd, WorkerTotals};
+use lb_core::metrics::{BackendTotals, EndedEarly, FailureKind, LocalReply, Rejected, TunnelEnd, WorkerTotals};
 use lb_core::outlier::Cause;
 use lb_core::retry::{Refused, RetryCause};
 
@@ -215,6 +215,12 @@ fn pools(page: &mut Page, shared: &Shared) {
     page.family("lb_accept_paused", "gauge", "1 while clients wait because accepting pauses, by reason.");
     for pause in Pause::ALL {
         page.sample("lb_accept_paused", &[("reason", pause.as_str())], u8::from(shared.admission.paused(pause).1));
+    }
+    let help = "Idle client connections closed before their time, by what their room was needed for.";
+    page.family("lb_idle_closed_early_total", "counter", help);
+    for reason in EndedEarly::ALL {
+        let closed = workers.ended_early[reason as usize];
+        page.sample("lb_idle_closed_early_total", &[("reason", reason.as_str())], closed);
     }
     admit_metrics::put(page, shared, &workers);
     let each = [

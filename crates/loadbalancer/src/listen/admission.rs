@@ -1,9 +1,10 @@
 //! How many client connections may be open, and the pause when there is no place for more.
 //!
 //! One count for all workers, changed when a connection comes or goes and never by a request. A worker that finds no
-//! place does not accept: clients wait in the kernel's queue, which costs nothing here, and the next close wakes it.
+//! place does not accept: clients wait in the kernel's queue, which costs nothing here, and the next close wakes it. While
+//! some do wait, each worker's sweep closes connections at rest for them ([`Rest`](crate::conn::Rest)).
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,8 @@ pub(crate) struct Admission {
     /// Workers that wait for a place.
     waiting: AtomicUsize,
     freed: Notify,
+    /// A client waits for a place. Set by a worker that has none, and taken back by the one that makes room.
+    wanted: AtomicBool,
     pauses: [Pauses; Pause::ALL.len()],
     pub per_client: Option<Arc<PerClient>>,
 }
@@ -75,6 +78,7 @@ impl Admission {
             taken: CachePadded::default(),
             waiting: AtomicUsize::new(0),
             freed: Notify::new(),
+            wanted: AtomicBool::new(false),
             pauses: Default::default(),
             per_client: most_per_client.map(PerClient::new),
         })
@@ -114,6 +118,16 @@ impl Admission {
         if self.taken.load(Ordering::SeqCst) >= self.most {
             freed.await;
         }
+    }
+
+    /// Says that a client waits for a place.
+    pub(super) fn ask_for_room(&self) {
+        self.wanted.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a client waits for a place, and nobody else makes room for it. A hint: who still waits asks again.
+    pub(crate) fn is_asked_for_room(&self) -> bool {
+        self.wanted.load(Ordering::Relaxed) && self.wanted.swap(false, Ordering::Relaxed)
     }
 
     /// Notes that a worker pauses, and warns once per episode.

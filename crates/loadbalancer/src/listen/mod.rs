@@ -15,16 +15,19 @@ mod per_client;
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::os::fd::AsRawFd as _;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use lb_core::health::is_our_own;
+use mio::unix::SourceFd;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
+use crate::deadline::SWEEP_INTERVAL;
 use crate::worker::Worker;
 pub(crate) use admission::{Admission, Pause, Place};
 pub(crate) use arrival::{Peer, Seat};
@@ -104,6 +107,20 @@ impl Listener {
         }
     }
 
+    /// Whether a client waits to be accepted. The kernel is asked: the runtime knows only that one has come some time. A
+    /// poller of its own for a moment is the way to ask that takes nothing out of the queue; without a descriptor for that,
+    /// nobody is known to wait.
+    fn somebody_waits(&self) -> bool {
+        let ask = || {
+            let (mut poll, mut events) = (mio::Poll::new()?, mio::Events::with_capacity(1));
+            let listener = self.0.get_ref().as_raw_fd();
+            poll.registry().register(&mut SourceFd(&listener), mio::Token(0), mio::Interest::READABLE)?;
+            poll.poll(&mut events, Some(Duration::ZERO))?;
+            io::Result::Ok(!events.is_empty())
+        };
+        ask().unwrap_or(false)
+    }
+
     fn accept_now(&self) -> io::Result<(TcpStream, SocketAddr)> {
         self.0.get_ref().accept().map(|(stream, peer)| (stream.into(), peer))
     }
@@ -143,6 +160,7 @@ pub(crate) async fn accept(
                 tokio::select! {
                     () = &mut stop => break,
                     () = admission.free() => {}
+                    () = ask_for_room(worker, &listener) => {}
                 }
             }
             // The client gave up while it waited: its business.
@@ -176,6 +194,16 @@ async fn next(worker: &Worker, listener: &Listener) -> Next {
         })
     })
     .await
+}
+
+/// Says that a place is wanted, whenever a client waits for one: as often as connections at rest are swept. Never ends.
+async fn ask_for_room(worker: &Worker, listener: &Listener) {
+    loop {
+        if listener.somebody_waits() {
+            worker.shared.admission.ask_for_room();
+        }
+        tokio::time::sleep(SWEEP_INTERVAL).await;
+    }
 }
 
 /// Takes what is left in the queue. Clients whose handshake is complete believe they are connected: they get an answer,
