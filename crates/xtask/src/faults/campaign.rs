@@ -27,11 +27,11 @@ const AWAY: Duration = Duration::from_millis(150);
 /// Between restarts at least, so that checks see each server come back before the next one goes.
 const APART: Duration = Duration::from_millis(700);
 
-/// Memory at the end may differ so much from that after the first slices.
-const FLAT: f64 = 0.05;
+/// Memory has to be seen to stay: fewer would show no quarters.
+const LEAST_SLICES: u64 = 8;
 
-/// Slices after which memory is expected to be what it stays.
-const WARM_UP: usize = 2;
+/// Memory in the last quarter may differ so much from that in the second.
+const FLAT: f64 = 0.05;
 
 /// Whoever serves fewer than this many a second has stopped.
 const LEAST_PER_S: u64 = 50;
@@ -61,8 +61,7 @@ pub(super) struct Size {
 pub(super) fn run(ground: &Ground, contender: Contender, per_s: f64, size: &Size) -> Result<Campaign, Error> {
     let mut rig = Rig::start(ground, contender, Wishes::default())?;
     let started = Instant::now();
-    // At least three slices: memory has to be seen to stay.
-    let slice = SLICE.min(size.requests.div_ceil(WARM_UP as u64 + 3)).max(1);
+    let slice = SLICE.min(size.requests.div_ceil(LEAST_SLICES)).max(1);
     let slices = size.requests.div_ceil(slice);
     let (mut restarts, mut findings, mut resident) = (0, Findings::default(), vec![]);
     let mut failures = vec![];
@@ -101,8 +100,7 @@ pub(super) fn run(ground: &Ground, contender: Contender, per_s: f64, size: &Size
     if !findings.is_sound() {
         failures.push(format!("the books do not agree: {}", findings.examples.join("; ")));
     }
-    failures.extend(not_flat(&resident));
-    Ok(Campaign {
+    let mut campaign = Campaign {
         proxy: contender.name().to_owned(),
         requests: findings.asked,
         seconds: started.elapsed().as_secs(),
@@ -110,7 +108,9 @@ pub(super) fn run(ground: &Ground, contender: Contender, per_s: f64, size: &Size
         counts: Counts::from(&findings),
         resident,
         failures,
-    })
+    };
+    campaign.failures.extend(campaign.not_flat());
+    Ok(campaign)
 }
 
 /// Until the load has asked as much as it should, and as many backends were restarted: each other one is killed.
@@ -138,12 +138,26 @@ fn restart_while(rig: &mut Rig, load: &Load, requests: u64, done: &mut u32, due:
     Ok(())
 }
 
-/// What is wrong with how memory went.
-fn not_flat(resident: &[u64]) -> Option<String> {
-    let warm = *resident.get(WARM_UP - 1)?;
-    let last = *resident.last()?;
-    let change = last as f64 / warm as f64 - 1.0;
-    (change.abs() > FLAT).then(|| format!("resident memory changed by {:+.1} % after the warm-up", change * 100.0))
+impl Campaign {
+    /// Resident memory in the second quarter and in the last: medians, since a single look has what is under way just
+    /// then in it, a tenth more or less. The first quarter is warming up.
+    pub(super) fn memory(&self) -> Option<(u64, u64)> {
+        let quarters = |from: usize, to: usize| {
+            let last = self.resident.len().checked_sub(1)?;
+            let (from, to) = (last * from / 4, (last * to / 4).max(last * from / 4));
+            let mut looks = self.resident[from..=to].to_vec();
+            looks.sort_unstable();
+            looks.get(looks.len() / 2).copied()
+        };
+        Some((quarters(1, 2)?, quarters(3, 4)?))
+    }
+
+    /// What is wrong with how memory went.
+    fn not_flat(&self) -> Option<String> {
+        let (warm, last) = self.memory()?;
+        let change = last as f64 / warm.max(1) as f64 - 1.0;
+        (change.abs() > FLAT).then(|| format!("resident memory changed by {:+.1} % after the warm-up", change * 100.0))
+    }
 }
 
 #[cfg(test)]
@@ -152,9 +166,12 @@ mod tests {
 
     #[test]
     fn memory_is_flat_when_it_stays_as_after_the_warm_up() {
-        assert_eq!(not_flat(&[50, 100, 130, 104]), None);
-        assert_eq!(not_flat(&[50, 100, 106]).as_deref(), Some("resident memory changed by +6.0 % after the warm-up"));
-        assert!(not_flat(&[50, 100, 90]).is_some());
-        assert_eq!(not_flat(&[50]), None);
+        let campaign = |resident: &[u64]| Campaign { resident: resident.to_vec(), ..Campaign::default() };
+        assert_eq!(campaign(&[50, 60, 100, 101, 102, 150, 104, 90, 105]).memory(), Some((101, 104)));
+        assert_eq!(campaign(&[50, 60, 100, 101, 102, 150, 104, 90, 105]).not_flat(), None);
+        let grows = campaign(&[100, 100, 106]);
+        assert_eq!(grows.not_flat().as_deref(), Some("resident memory changed by +6.0 % after the warm-up"));
+        assert!(campaign(&[50, 100, 100, 90, 90]).not_flat().is_some(), "less is not flat, either");
+        assert_eq!(campaign(&[]).not_flat(), None);
     }
 }
