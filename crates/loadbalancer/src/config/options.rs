@@ -117,7 +117,7 @@ pub(crate) static OPTIONS: &[Opt] = &[
         "Whether error replies name backends and reasons", "the reader is usually the engineer on call; switch it off on a public edge"),
 
     option!("Limits", "limits.connections", Some("max-connections"), Some("LB_MAX_CONNECTIONS"), Kind::Count(0, 10_000_000), "0",
-        "Client connections at a time, all workers together; more wait in the kernel. 0 is what the descriptor limit carries",
+        "Client connections at a time, all workers together; more wait in the kernel, and idle ones are closed for them. 0 is what the descriptor limit carries",
         "half of what the limit leaves: each client may need a connection to a backend, and the admin API keeps its own"),
     option!("Limits", "limits.connections_per_client", Some("max-connections-per-client"), Some("LB_MAX_CONNECTIONS_PER_CLIENT"), Kind::Count(0, 1_000_000), "0",
         "Connections at a time of one client address (IPv6: one /64); more are answered 429. 0 is no limit; trusted proxies have none",

@@ -71,7 +71,8 @@ impl Pressure {
             None => self.level,
         };
         self.look_at_descriptors(shared, board);
-        // Who comes while there are none would only take one to be told so.
+        // While there are none, who comes is told so and not served: it takes one for a second at most, and no more than a
+        // few of them do at a time.
         let room = if self.descriptors == Level::Shed { Some(0) } else { self.memory.room(self.reading) };
         shared.overload.set(level.max(self.descriptors), self.reading.used, self.memory.limit, room);
         let before = std::mem::replace(&mut self.level, level);
