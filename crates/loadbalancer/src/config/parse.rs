@@ -114,11 +114,17 @@ pub(super) fn weight(text: &str) -> Result<u32, String> {
     weight.ok_or_else(|| format!("weight {text:?} is not a whole number from 1 to {MAX_WEIGHT}"))
 }
 
+/// As long as a host name may be (RFC 1035 §2.3.4), written out.
+const LONGEST_HOST: usize = 253;
+
+/// A backend that is given no name is called by its address: what that may be, any name may be.
+const LONGEST_NAME: usize = LONGEST_HOST + ":65535".len();
+
 /// A name that fits into a URL path, a log line and a metric label as it is.
 pub(super) fn backend_name(text: &str) -> Result<String, String> {
     let fits = |b: u8| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b);
-    if text.is_empty() || text.len() > 128 || !text.bytes().all(fits) {
-        return Err(format!("name {text:?} is not 1 to 128 letters, digits and -._:[]"));
+    if text.is_empty() || text.len() > LONGEST_NAME || !text.bytes().all(fits) {
+        return Err(format!("name {text:?} is not 1 to {LONGEST_NAME} letters, digits and -._:[]"));
     }
     Ok(text.to_owned())
 }
@@ -143,7 +149,7 @@ pub(super) fn host_port(text: &str) -> Result<HostPort, String> {
         None => host,
     };
     let fits = |b: u8| b.is_ascii_alphanumeric() || b"-._:".contains(&b);
-    if host.is_empty() || host.len() > 253 || !host.bytes().all(fits) {
+    if host.is_empty() || host.len() > LONGEST_HOST || !host.bytes().all(fits) {
         return Err(format!("{host:?} is not a host name or IP address"));
     }
     // One spelling per address, so that the same server is not taken for two.
@@ -187,11 +193,18 @@ mod tests {
             ("a b:80", "is not a host name"),
             ("a:80,weight=0", "is not a whole number from 1 to 256"),
             ("a:80,size=9", "is neither weight=N nor name=X"),
-            ("a:80,name=a/b", "is not 1 to 128"),
+            ("a:80,name=a/b", "is not 1 to 259 letters"),
         ] {
             let error = backend(text).unwrap_err();
             assert!(error.contains(words), "{text}: {error}");
         }
         assert_eq!(backend("[::1]:80").unwrap().name, "[::1]:80");
+    }
+
+    #[test]
+    fn whatever_a_backend_is_called_by_itself_it_may_be_called() {
+        let longest = backend(&format!("{}:65535", "n".repeat(LONGEST_HOST))).unwrap();
+        assert_eq!(backend_name(&longest.name), Ok(longest.name.clone()));
+        assert!(backend_name(&format!("{}n", longest.name)).is_err());
     }
 }
