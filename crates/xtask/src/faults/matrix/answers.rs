@@ -103,7 +103,8 @@ pub(super) fn herd(trial: &mut Trial<'_>) -> Result<(), Error> {
         sleep(trial.fault_time());
         marks_us[1] = now_us(rig);
         rig.origins[0].order(Mode::Slow { ms: 10 * USUAL_MS })?;
-        sleep(2 * trial.fault_time());
+        // Until its first slow answer is there nobody can know: long enough for those to be less than one in a hundred.
+        sleep(4 * trial.fault_time());
         marks_us[2] = now_us(rig);
         // And one that stands still for a moment: as long as a response may take, nobody may notice but by waiting.
         rig.order_all(Mode::Serve)?;
