@@ -60,7 +60,7 @@ pub(super) fn matrix(
             row.series.push(series);
         }
     }
-    Ok((Matrix { setting, repeats: choice.repeats, per_s, rows }, failed))
+    Ok((Matrix { setting, per_s, rows }, failed))
 }
 
 /// Of this proxy in this rig, with everybody on the same cores. A proxy that fails here would fail anywhere.

@@ -34,7 +34,6 @@ pub(super) struct Setting {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Matrix {
     pub(super) setting: Setting,
-    pub(super) repeats: u32,
     /// Requests per second of each proxy.
     pub(super) per_s: Vec<(String, f64)>,
     pub(super) rows: Vec<MatrixRow>,
@@ -60,10 +59,28 @@ pub(super) struct CampaignRun {
     pub(super) runs: Vec<Campaign>,
 }
 
+impl Matrix {
+    /// With what `former` has of the proxies that were not run now.
+    fn beside(mut self, former: Self) -> Self {
+        let known: Vec<String> = self.per_s.iter().map(|(proxy, _)| proxy.clone()).collect();
+        let is_other = |proxy: &String| !known.contains(proxy);
+        for row in &mut self.rows {
+            let same = former.rows.iter().filter(|other| other.number == row.number);
+            row.series.extend(same.flat_map(|other| &other.series).filter(|series| is_other(&series.proxy)).cloned());
+        }
+        self.per_s.extend(former.per_s.into_iter().filter(|(proxy, _)| is_other(proxy)));
+        self.setting.versions.extend(former.setting.versions.into_iter().filter(|(proxy, _)| is_other(proxy)));
+        self
+    }
+}
+
 impl Results {
-    /// What of `new` was run takes the place of what was there.
+    /// What of `new` was run takes the place of what was there; in the matrix, proxy by proxy.
     pub(super) fn update(&mut self, new: Self) {
-        self.matrix = new.matrix.or_else(|| self.matrix.take());
+        self.matrix = match (new.matrix, self.matrix.take()) {
+            (Some(new), Some(former)) => Some(new.beside(former)),
+            (new, former) => new.or(former),
+        };
         self.yardstick = new.yardstick.or_else(|| self.yardstick.take());
         self.campaign = new.campaign.or_else(|| self.campaign.take());
     }
