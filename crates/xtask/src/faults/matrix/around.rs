@@ -15,6 +15,9 @@ use crate::workspace::{Workspace, cargo};
 /// Filled but for room for some hundred lines, so that the log meets the end soon.
 const FILLED: usize = 960 << 10;
 
+/// A worker hands its lines over ten times a second.
+const LINES_OUT: Duration = Duration::from_millis(500);
+
 /// For the last lines to be written, or counted as lost.
 const COUNTED_WITHIN: Duration = Duration::from_secs(4);
 
@@ -36,6 +39,8 @@ pub(super) fn full_disk(trial: &mut Trial<'_>) -> Result<(), Error> {
         trial.contender,
         Wishes { log: Some(disk.path.join("access.log")), ..Wishes::default() },
     )?;
+    // By which it was found ready are requests, too: their lines must be out before there is no room.
+    sleep(LINES_OUT);
     let load = rig.load(rig.plan(Some(trial.per_s)))?;
     sleep(2 * trial.fault_time());
     let asked = load.stop();
