@@ -69,7 +69,11 @@ impl Matrix {
             row.series.extend(same.flat_map(|other| &other.series).filter(|series| is_other(&series.proxy)).cloned());
         }
         self.per_s.extend(former.per_s.into_iter().filter(|(proxy, _)| is_other(proxy)));
-        self.setting.versions.extend(former.setting.versions.into_iter().filter(|(proxy, _)| is_other(proxy)));
+        for version in former.setting.versions {
+            if !self.setting.versions.contains(&version) {
+                self.setting.versions.push(version);
+            }
+        }
         self
     }
 }
