@@ -30,7 +30,6 @@ pub(super) enum Depth {
     /// Each fault once, as a part of the test command.
     Short,
     Usual,
-    Full,
 }
 
 /// One run.
@@ -76,7 +75,7 @@ impl Trial<'_> {
 
     /// How long a fault is there.
     pub(super) fn fault_time(&self) -> Duration {
-        Duration::from_millis(if self.depth == Depth::Full { 3000 } else { 1500 })
+        Duration::from_millis(1500)
     }
 
     fn lead_time(&self) -> Duration {

@@ -7,7 +7,7 @@ use super::super::origin::Mode;
 use super::super::proxy::Timing;
 use super::super::rig::Wishes;
 use super::super::surroundings::Packets;
-use super::super::trial::{Depth, Trial};
+use super::super::trial::Trial;
 use crate::Error;
 
 /// What a machine adds to any wait; less than what a second connect would.
@@ -82,7 +82,7 @@ pub(super) fn loss(trial: &mut Trial<'_>) -> Result<(), Error> {
         let ports = ports.join(", ");
         let rules = ["dport", "sport"].map(|end| format!("tcp {end} {{ {ports} }} numgen random mod 100 < 1 drop"));
         let packets = Packets::rules(&rules).map_err(Error::Failed)?;
-        sleep(trial.fault_time() * if trial.depth == Depth::Full { 4 } else { 2 });
+        sleep(trial.fault_time() * 2);
         drop(packets);
         Ok(())
     })?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::super::rig::{Rig, Wishes};
 use super::super::surroundings::{MemoryLimit, faketime};
-use super::super::trial::{Depth, Trial};
+use super::super::trial::Trial;
 use crate::Error;
 use crate::bench::http;
 use crate::bench::proc::{cpu_time, resident_bytes};
@@ -92,7 +92,7 @@ pub(super) fn memory(trial: &mut Trial<'_>) -> Result<(), Error> {
         figures[1] = resident(rig)?;
         count = held.len();
         drop(held);
-        sleep(if trial.depth == Depth::Full { Duration::from_secs(60) } else { trial.fault_time() });
+        sleep(trial.fault_time());
         figures[2] = resident(rig)?;
         Ok(())
     })?;

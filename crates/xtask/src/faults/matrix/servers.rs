@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::super::ledger::{Answer, Asked, End};
 use super::super::origin::Mode;
 use super::super::rig::{CLIENTS, ORIGINS, Wishes};
-use super::super::trial::{Depth, Told, Trial};
+use super::super::trial::{Told, Trial};
 use crate::Error;
 
 /// The first origin in `mode` for the fault's time.
@@ -96,9 +96,8 @@ pub(super) fn all_down(trial: &mut Trial<'_>) -> Result<(), Error> {
 }
 
 pub(super) fn restarts(trial: &mut Trial<'_>) -> Result<(), Error> {
-    let rounds = if trial.depth == Depth::Full { 4 } else { 1 };
     let told = trial.under_load(Wishes::default(), |_, rig, _| {
-        for turn in 0..rounds * 2 * ORIGINS {
+        for turn in 0..2 * ORIGINS {
             let origin = &mut rig.origins[turn % ORIGINS];
             if turn % 2 == 0 {
                 origin.stop()?;
