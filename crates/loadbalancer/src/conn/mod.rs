@@ -14,7 +14,6 @@ mod stream;
 mod tunnel;
 
 use std::cell::RefCell;
-use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -98,10 +97,7 @@ impl Drop for Untied {
 async fn awake(client: &Rc<Client>, socket: &Rc<RefCell<Socket>>) -> (Result<(), Broken>, Bytes) {
     let limits = &client.worker.shared.config.limits;
     let io = TokioIo::new(ClientStream(Rc::clone(socket)));
-    let service = service_fn(|request| {
-        let client = Rc::clone(client);
-        async move { Ok::<_, Infallible>(proxy::call(client, request).await) }
-    });
+    let service = service_fn(|request| proxy::call(client, request));
     let mut builder = Builder::new();
     builder.max_buf_size(LEAST_BUFFERED.max(limits.head + 8 * 1024)).header_read_timeout(None).half_close(true);
     if limits.fields != HYPER_FIELDS {

@@ -19,10 +19,6 @@ use crate::deadline::Waiting;
 use crate::upstream::{Exchange, ExchangeError, Progress};
 
 /// A response body.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a box would be an allocation per request; hyper keeps one body per connection"
-)]
 pub(crate) enum ProxyBody {
     Upstream(Streaming),
     Text(Bytes),

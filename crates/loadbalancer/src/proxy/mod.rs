@@ -1,4 +1,4 @@
-//! The request path. [`call`] reads like the list of its stages; each stage is a file.
+//! The request path. [`answer`] reads like the list of its stages; each stage is a file.
 //!
 //! Whatever is started here belongs to the client connection's own task: when the client goes away the future is
 //! dropped where it stands, and each piece undoes itself (the in-flight count in [`record`], the backend connection in
@@ -13,45 +13,63 @@ mod request;
 mod response;
 mod route;
 
+use std::convert::Infallible;
 use std::rc::Rc;
 
+use http::request::Parts;
 use hyper::body::{Body as _, Incoming};
 use hyper::{Request, Response};
+use lb_core::metrics::Rejected;
 
 use crate::access::Entry;
 use crate::conn::Client;
 use crate::upstream::RequestBody;
 pub(crate) use body::ProxyBody;
+use error::ProxyError;
 pub(crate) use record::Record;
+use request::Outbound;
 pub(crate) use request::sent_target;
 
-/// Answers one request: always with a response, ours if there is no other.
-pub(crate) async fn call(client: Rc<Client>, request: Request<Incoming>) -> Response<ProxyBody> {
-    let worker = &client.worker;
-    let arrived = worker.clock.now();
+/// Takes one request up; its answer is a response always, ours if there is no other.
+///
+/// What can be done at once is done here, and the rest is given references: an `async fn` keeps a second copy of what it is
+/// given, and a request's head is a quarter of a kilobyte.
+pub(crate) fn call(
+    client: &Rc<Client>,
+    request: Request<Incoming>,
+) -> impl Future<Output = Result<Response<ProxyBody>, Infallible>> + use<> {
+    let client = Rc::clone(client);
     let (head, body) = request.into_parts();
     let agreed = client.request_begins(body.size_hint().exact());
-    let mut entry = Entry::begin(&client, &head, arrived);
-    let body = RequestBody::new(body, worker.shared.config.attempts.buffer, Rc::clone(&client.unread));
-    let request = agreed.map_err(error::ProxyError::Rejected).and_then(|()| request::Outbound::new(&client, &head));
-    let request = match request {
+    let body = RequestBody::new(body, client.worker.shared.config.attempts.buffer, &client.unread);
+    async move { Ok(answer(&client, &head, body, agreed).await) }
+}
+
+async fn answer(
+    client: &Rc<Client>,
+    head: &Parts,
+    body: RequestBody,
+    agreed: Result<(), Rejected>,
+) -> Response<ProxyBody> {
+    let worker = &client.worker;
+    let arrived = worker.clock.now();
+    let mut entry = Entry::begin(client, head, arrived);
+    let request = match agreed.map_err(ProxyError::Rejected).and_then(|()| Outbound::new(client, head)) {
         Ok(request) => request,
-        Err(error) => return error::reply(&client, &head, None, &error, entry),
+        Err(error) => return error::reply(client, head, None, &error, entry),
     };
     entry.identify(request.request_id.as_bytes());
     if request.max_forwards == Some(0) {
-        return response::options_here(&client, &request, entry);
+        return response::options_here(client, &request, entry);
     }
-    if let Err(why) = admit::screen(&client, &head.headers) {
-        let error = error::ProxyError::Refused(why, String::new());
-        return error::reply(&client, &head, Some(&request), &error, entry);
+    if let Err(why) = admit::screen(client, &head.headers) {
+        return error::reply(client, head, Some(&request), &ProxyError::Refused(why, String::new()), entry);
     }
-    let view = worker.view();
-    let Some(pool) = route::pool(&view) else {
-        return error::reply(&client, &head, Some(&request), &error::ProxyError::NoRoute, entry);
+    let Some(route) = route::pool(&worker.view()) else {
+        return error::reply(client, head, Some(&request), &ProxyError::NoRoute, entry);
     };
-    match attempt::run(&client, &pool, &request, body, arrived, &mut entry).await {
-        Ok(reached) => response::forward(&client, &request, reached),
-        Err(error) => error::reply(&client, &head, Some(&request), &error, entry),
+    match attempt::run(client, &route, &request, body, arrived, &mut entry).await {
+        Ok(reached) => response::forward(client, &request, reached),
+        Err(error) => error::reply(client, head, Some(&request), &error, entry),
     }
 }

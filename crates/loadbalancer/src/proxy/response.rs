@@ -16,7 +16,7 @@ use super::request::Outbound;
 use crate::access::Entry;
 use crate::conn::{Client, Tunnel};
 use crate::tunnels::Facts;
-use crate::upstream::Exchange;
+use crate::upstream::{Answer, Exchange};
 
 /// What this gateway lets pass (RFC 9110 §10.2.1); what a backend allows is its own business.
 pub(super) const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
@@ -32,6 +32,15 @@ pub(super) struct Reached {
     pub old: bool,
     pub exchange: Exchange,
     pub record: Record,
+}
+
+impl Reached {
+    /// The answer goes to the client: the request is not sent again.
+    pub(super) fn new(answer: Answer, mut exchange: Exchange, record: Record) -> Self {
+        exchange.outgoing.body.forget();
+        let Answer { status, headers, old, .. } = answer;
+        Self { status, headers, old, exchange, record }
+    }
 }
 
 /// The response for the client.

@@ -33,7 +33,7 @@ impl ConnCache {
         let mut idle = self.idle.borrow_mut();
         let mut closed = None;
         let mut found = None;
-        while let Some(at) = idle.iter().rposition(|connection| connection.on_behalf == on_behalf) {
+        while let Some(at) = idle.iter().rposition(|connection| connection.on_behalf.as_deref() == on_behalf.as_ref()) {
             // All that follow are older.
             if for_sure && now.since(idle[at].idle_since) >= self.time.get().safe_age() {
                 break;
@@ -57,6 +57,7 @@ impl ConnCache {
         if most == 0 {
             return;
         }
+        connection.lend_no_more();
         connection.reused = true;
         connection.idle_since = now;
         connection.last_open = Duration::ZERO;

@@ -1,4 +1,4 @@
-//! A connection to a backend: the socket and its two buffers.
+//! A connection to a backend: the socket and its two buffers, which it [borrows](super::lent).
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,12 +11,12 @@ use lb_core::probe::is_to_itself;
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 
-use super::Opened;
+use super::{Opened, lent};
 use crate::clock::Tick;
 use crate::proxy_protocol::Ends;
 
-/// First read of a response: most heads with a small body fit, and an idle connection holds no more than this.
-const HEAD_READ: usize = 8 * 1024;
+/// First read of a response: most heads with a small body fit.
+const HEAD_READ: usize = lent::SIZE;
 
 /// Most that is read at once of a large body: enough that system calls do not count, small enough that a slow client
 /// holds little memory.
@@ -40,7 +40,7 @@ pub(crate) struct UpstreamConn {
     /// and a backend that sends one all the same would have it taken for the next response.
     pub doubtful: bool,
     /// The client that the backend was told of, if it was told: nobody else may use it.
-    pub on_behalf: Option<Ends>,
+    pub on_behalf: Option<Box<Ends>>,
     /// Where it leads.
     pub address: SocketAddr,
     /// Its part of the count of all that are open.
@@ -97,7 +97,19 @@ impl UpstreamConn {
         matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
-    /// Gives its buffers back; they are empty while it is idle.
+    /// Where what is to be sent next is put.
+    pub(crate) fn sending(&mut self) -> &mut BytesMut {
+        lent::borrow(&lent::SENDING, &mut self.unsent);
+        &mut self.unsent
+    }
+
+    /// Gives back what it borrowed and does not need.
+    pub(super) fn lend_no_more(&mut self) {
+        lent::give_back(&lent::SENDING, &mut self.unsent);
+        lent::give_back(&lent::RECEIVING, &mut self.received);
+    }
+
+    /// Drops its own buffers; they are empty while it is idle.
     pub(crate) fn drop_buffers(&mut self) {
         if self.received.is_empty() && self.unsent.is_empty() {
             (self.received, self.unsent) = (BytesMut::new(), BytesMut::new());
@@ -106,13 +118,18 @@ impl UpstreamConn {
 
     /// Reads more into [`Self::received`]; 0 is the end. `expected` is how much is known to be coming.
     pub(crate) fn poll_receive(&mut self, cx: &mut Context<'_>, expected: usize) -> Poll<io::Result<usize>> {
+        lent::borrow(&lent::RECEIVING, &mut self.received);
         let room = self.received.capacity() - self.received.len();
         let wanted = expected.clamp(HEAD_READ, BODY_READ);
         if room < wanted.min(HEAD_READ / 2) || (wanted > HEAD_READ && room < wanted) {
             self.received.reserve(wanted);
         }
         // The future holds no state of its own: making it anew at each poll is the documented use.
-        pin!(self.stream.read_buf(&mut self.received)).poll(cx)
+        let read = pin!(self.stream.read_buf(&mut self.received)).poll(cx);
+        if self.received.is_empty() {
+            lent::give_back(&lent::RECEIVING, &mut self.received);
+        }
+        read
     }
 
     /// Writes [`Self::unsent`], then `chunk`, then `tail`. Returns how much was written in all.
@@ -147,6 +164,7 @@ impl UpstreamConn {
                 sent -= done;
             }
         }
+        lent::give_back(&lent::SENDING, &mut self.unsent);
         Poll::Ready(Ok(written))
     }
 }

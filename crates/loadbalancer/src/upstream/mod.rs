@@ -15,6 +15,7 @@ mod encode;
 mod exchange;
 mod fields;
 mod head;
+mod lent;
 mod names;
 mod open;
 #[cfg(test)]

@@ -17,8 +17,17 @@ use super::{ExchangeError, UpstreamConn};
 
 /// The client's request body. What has been taken out of it is kept, up to `most_kept` bytes, until it is known that no
 /// second try is needed.
+///
+/// Most requests have none, and many wait at a time: what only a body needs is apart, so that they are small.
 #[derive(Debug)]
 pub(crate) struct RequestBody {
+    content: Option<Box<Content>>,
+    /// Something that was taken out is not kept: it cannot be sent again.
+    lost: bool,
+}
+
+#[derive(Debug)]
+struct Content {
     incoming: Incoming,
     ended: bool,
     most_kept: usize,
@@ -26,8 +35,6 @@ pub(crate) struct RequestBody {
     keeping: bool,
     /// What was taken out so far. Copied: a piece of one byte would hold on to the whole buffer it was read into.
     kept: BytesMut,
-    /// Something that was taken out is not kept: it cannot be sent again.
-    lost: bool,
     /// The current try is to send what was kept first.
     replay: bool,
     /// Taken out, not kept, and not sent either: comes first.
@@ -36,7 +43,7 @@ pub(crate) struct RequestBody {
     unread: Rc<Cell<bool>>,
 }
 
-impl Drop for RequestBody {
+impl Drop for Content {
     fn drop(&mut self) {
         if !self.ended && !self.incoming.is_end_stream() {
             self.unread.set(true);
@@ -44,19 +51,76 @@ impl Drop for RequestBody {
     }
 }
 
+impl Content {
+    fn keep_no_more(&mut self) {
+        self.keeping = false;
+        if !self.replay {
+            self.kept = BytesMut::new();
+        }
+    }
+
+    /// The next piece, and whether it is lost: it is not kept, or broke.
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<(Taken, bool)> {
+        let again = if std::mem::take(&mut self.replay) {
+            if self.keeping { Bytes::copy_from_slice(&self.kept) } else { std::mem::take(&mut self.kept).freeze() }
+        } else {
+            std::mem::take(&mut self.returned)
+        };
+        if !again.is_empty() {
+            return Poll::Ready((Some(Ok(Frame::data(again))), !self.keeping));
+        }
+        if self.ended {
+            return Poll::Ready((None, false));
+        }
+        let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
+        let lost = match &frame {
+            Some(Ok(frame)) => match frame.data_ref() {
+                Some(data) if self.keeping && self.kept.len() + data.len() <= self.most_kept => {
+                    self.kept.extend_from_slice(data);
+                    false
+                }
+                _ => {
+                    self.keep_no_more();
+                    true
+                }
+            },
+            Some(Err(_)) => true,
+            None => {
+                self.ended = true;
+                false
+            }
+        };
+        Poll::Ready((frame, lost))
+    }
+}
+
+/// What comes out of a body: a piece, an error, or its end.
+type Taken = Option<Result<Frame<Bytes>, hyper::Error>>;
+
 impl RequestBody {
     /// Up to `most_kept` bytes are kept for a second try; of what is known to be longer, none. `unread` is set when the
     /// body is given up before its end.
-    pub(crate) fn new(incoming: Incoming, most_kept: usize, unread: Rc<Cell<bool>>) -> Self {
-        let ended = incoming.is_end_stream();
+    pub(crate) fn new(incoming: Incoming, most_kept: usize, unread: &Rc<Cell<bool>>) -> Self {
+        if incoming.is_end_stream() {
+            return Self { content: None, lost: false };
+        }
         let keeping = incoming.size_hint().exact().is_none_or(|length| length <= most_kept as u64);
-        let (kept, returned) = (BytesMut::new(), Bytes::new());
-        Self { incoming, ended, most_kept, keeping, kept, lost: false, replay: false, returned, unread }
+        let content = Content {
+            incoming,
+            ended: false,
+            most_kept,
+            keeping,
+            kept: BytesMut::new(),
+            replay: false,
+            returned: Bytes::new(),
+            unread: Rc::clone(unread),
+        };
+        Self { content: Some(Box::new(content)), lost: false }
     }
 
     /// How it is delimited; asked before anything is taken out of it.
     pub(crate) fn framing(&self, announced: bool) -> Framing {
-        match self.incoming.size_hint().exact() {
+        match self.content.as_ref().map_or(Some(0), |content| content.incoming.size_hint().exact()) {
             // RFC 9110 §8.6: `Content-Length: 0` is passed on if the client said so (a POST without a body).
             Some(0) if !announced => Framing::None,
             Some(length) => Framing::Length(length),
@@ -71,29 +135,33 @@ impl RequestBody {
 
     /// Whether it could be sent again even after all of it was sent, as far as is known now.
     pub(crate) fn is_kept(&self) -> bool {
-        self.keeping && self.incoming.size_hint().exact().is_some()
+        self.content.as_ref().is_none_or(|content| content.keeping && content.incoming.size_hint().exact().is_some())
     }
 
     /// Starts again from the beginning.
     pub(crate) fn rewind(&mut self) {
         debug_assert!(self.is_replayable(), "rewound what was lost");
-        self.replay = !self.kept.is_empty();
+        if let Some(content) = &mut self.content {
+            content.replay = !content.kept.is_empty();
+        }
     }
 
     /// Takes back `chunk`, the one piece that was taken out for a try that could not send a byte of it.
     pub(crate) fn give_back(&mut self, chunk: Bytes) {
         // Kept pieces come back by themselves. Without a piece, it was trailers that are lost.
-        if self.lost && !chunk.is_empty() {
-            self.returned = chunk;
+        if let Some(content) = &mut self.content
+            && self.lost
+            && !chunk.is_empty()
+        {
+            content.returned = chunk;
             self.lost = false;
         }
     }
 
     /// What is sent from here on is sent for the last time: nothing more is kept.
     pub(crate) fn keep_no_more(&mut self) {
-        self.keeping = false;
-        if !self.replay {
-            self.kept = BytesMut::new();
+        if let Some(content) = &mut self.content {
+            content.keep_no_more();
         }
     }
 
@@ -103,30 +171,10 @@ impl RequestBody {
         self.lost = true;
     }
 
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let again = if std::mem::take(&mut self.replay) {
-            if self.keeping { Bytes::copy_from_slice(&self.kept) } else { std::mem::take(&mut self.kept).freeze() }
-        } else {
-            std::mem::take(&mut self.returned)
-        };
-        if !again.is_empty() {
-            self.lost |= !self.keeping;
-            return Poll::Ready(Some(Ok(Frame::data(again))));
-        }
-        if self.ended {
-            return Poll::Ready(None);
-        }
-        let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
-        match &frame {
-            Some(Ok(frame)) => match frame.data_ref() {
-                Some(data) if self.keeping && self.kept.len() + data.len() <= self.most_kept => {
-                    self.kept.extend_from_slice(data);
-                }
-                _ => self.forget(),
-            },
-            Some(Err(_)) => self.lost = true,
-            None => self.ended = true,
-        }
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Taken> {
+        let Some(content) = &mut self.content else { return Poll::Ready(None) };
+        let (frame, lost) = ready!(content.poll_frame(cx));
+        self.lost |= lost;
         Poll::Ready(frame)
     }
 }
@@ -135,14 +183,8 @@ impl RequestBody {
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     pub body: RequestBody,
-    framing: Framing,
-    /// With `Framing::Length`: how much may still come.
-    left: u64,
-    chunk: Bytes,
-    tail: &'static [u8],
-    ended: bool,
-    /// Fields named by `Connection`: they end here as trailers too (RFC 9110 §7.6.1).
-    named: Vec<HeaderName>,
+    /// For as long as there is a body to send.
+    upload: Option<Box<Upload>>,
     /// The client waits for 100 before it sends the body, and the backend has not asked for it yet: it is not touched,
     /// since touching it makes hyper ask the client (RFC 9110 §10.1.1).
     pub held: bool,
@@ -154,32 +196,78 @@ pub(crate) struct Outgoing {
     pub body_bytes: u64,
 }
 
+/// How a body is sent, and how far that is.
+#[derive(Debug)]
+struct Upload {
+    framing: Framing,
+    /// With `Framing::Length`: how much may still come.
+    left: u64,
+    chunk: Bytes,
+    tail: &'static [u8],
+    /// No more comes.
+    ended: bool,
+    /// Fields named by `Connection`: they end here as trailers too (RFC 9110 §7.6.1).
+    named: Vec<HeaderName>,
+}
+
+impl Upload {
+    fn is_empty(&self) -> bool {
+        self.chunk.is_empty() && self.tail.is_empty()
+    }
+
+    /// Puts the next piece of the body after what stands in `unsent`.
+    fn put(&mut self, data: Bytes, unsent: &mut BytesMut) {
+        if data.is_empty() {
+            return;
+        }
+        if self.framing == Framing::Chunked {
+            put_hex(unsent, data.len());
+            self.tail = b"\r\n";
+        } else {
+            // hyper yields exactly the announced length or an error, never more.
+            self.left = self.left.saturating_sub(data.len() as u64);
+            self.ended = self.left == 0;
+        }
+        self.chunk = data;
+    }
+
+    fn put_end(&mut self, unsent: &mut BytesMut, trailers: &HeaderMap) {
+        self.ended = true;
+        if self.framing != Framing::Chunked {
+            return;
+        }
+        unsent.put_slice(b"0\r\n");
+        for (name, value) in trailers.iter().filter(|(name, _)| may_trail(name) && !self.named.contains(name)) {
+            for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+                unsent.put_slice(part);
+            }
+        }
+        unsent.put_slice(b"\r\n");
+    }
+}
+
 impl Outgoing {
     /// A request with this head. `held` keeps its body back until the backend asks for it.
     pub(crate) fn new(body: RequestBody, head: &HeaderMap, framing: Framing, repeatable: bool, held: bool) -> Self {
-        let named = if framing == Framing::Chunked { named_by_connection(head) } else { Vec::new() };
-        let left = if let Framing::Length(length) = framing { length } else { 0 };
-        let ended = matches!(framing, Framing::None | Framing::Length(0));
-        let held = held && !ended;
-        Self {
-            body,
-            framing,
-            left,
-            chunk: Bytes::new(),
-            tail: b"",
-            ended,
-            named,
-            held,
-            repeatable,
-            written: 0,
-            body_bytes: 0,
-        }
+        let left = match framing {
+            Framing::None | Framing::Length(0) => None,
+            Framing::Length(length) => Some(length),
+            Framing::Chunked => Some(0),
+        };
+        let upload = left.map(|left| {
+            let named = if framing == Framing::Chunked { named_by_connection(head) } else { Vec::new() };
+            Box::new(Upload { framing, left, chunk: Bytes::new(), tail: b"", ended: false, named })
+        });
+        let held = held && upload.is_some();
+        Self { body, upload, held, repeatable, written: 0, body_bytes: 0 }
     }
 
     /// The body, to be tried again with from its start. What was taken out of it and not sent is put back.
     pub(crate) fn into_body(mut self) -> RequestBody {
-        if self.written == 0 {
-            self.body.give_back(self.chunk);
+        if self.written == 0
+            && let Some(upload) = self.upload
+        {
+            self.body.give_back(upload.chunk);
         }
         self.body
     }
@@ -193,10 +281,14 @@ impl Outgoing {
     ) -> Poll<Result<(), ExchangeError>> {
         loop {
             // The body is asked first, so that a small one leaves in the same write as its head.
-            let wanted = !self.ended && self.chunk.is_empty() && self.tail.is_empty();
+            let wanted = self.upload.as_ref().is_some_and(|upload| !upload.ended && upload.is_empty());
             let starved = wanted && (self.held || self.poll_chunk(cx, connection)?);
-            let written = connection.poll_send(cx, &mut self.chunk, &mut self.tail);
-            match written.map_err(ExchangeError::Closed)? {
+            let (mut nothing, mut no_tail) = (Bytes::new(), &b""[..]);
+            let (chunk, tail) = match &mut self.upload {
+                Some(upload) => (&mut upload.chunk, &mut upload.tail),
+                None => (&mut nothing, &mut no_tail),
+            };
+            match connection.poll_send(cx, chunk, tail).map_err(ExchangeError::Closed)? {
                 Poll::Ready(0) => {}
                 Poll::Ready(written) => {
                     if self.written == 0 && !self.repeatable {
@@ -207,8 +299,9 @@ impl Outgoing {
                 }
                 Poll::Pending => return Poll::Pending,
             }
-            let flushed = connection.unsent.is_empty() && self.chunk.is_empty() && self.tail.is_empty();
-            match (flushed, self.ended, starved) {
+            let upload = self.upload.as_ref();
+            let flushed = connection.unsent.is_empty() && upload.is_none_or(|upload| upload.is_empty());
+            match (flushed, upload.is_none_or(|upload| upload.ended), starved) {
                 (true, true, _) => return Poll::Ready(Ok(())),
                 // Waiting for the client: its task is this one, so its waker is too.
                 (true, false, true) => return Poll::Pending,
@@ -219,54 +312,26 @@ impl Outgoing {
 
     /// Whether everything that came so far is sent, and more must come.
     pub(super) fn is_waiting_for_client(&self, connection: &UpstreamConn) -> bool {
-        !self.ended && !self.held && self.chunk.is_empty() && self.tail.is_empty() && connection.unsent.is_empty()
+        let waits = self.upload.as_ref().is_some_and(|upload| !upload.ended && upload.is_empty());
+        waits && !self.held && connection.unsent.is_empty()
     }
 
     /// Takes the next piece of the body over; says whether there is none yet.
     fn poll_chunk(&mut self, cx: &mut Context<'_>, connection: &mut UpstreamConn) -> Result<bool, ExchangeError> {
+        let Some(upload) = &mut self.upload else { return Ok(false) };
         let frame = match self.body.poll_frame(cx) {
             Poll::Pending => return Ok(true),
             Poll::Ready(frame) => frame.transpose().map_err(ExchangeError::ClientBody)?,
         };
         match frame.map(Frame::into_data) {
-            Some(Ok(data)) => self.put_chunk(data, connection),
-            Some(Err(frame)) => {
-                let trailers = frame.into_trailers().unwrap_or_default();
-                self.put_end(connection, &trailers);
+            Some(Ok(data)) => {
+                self.body_bytes += data.len() as u64;
+                upload.put(data, &mut connection.unsent);
             }
-            None => self.put_end(connection, &HeaderMap::new()),
+            Some(Err(frame)) => upload.put_end(&mut connection.unsent, &frame.into_trailers().unwrap_or_default()),
+            None => upload.put_end(&mut connection.unsent, &HeaderMap::new()),
         }
         Ok(false)
-    }
-
-    fn put_chunk(&mut self, data: Bytes, connection: &mut UpstreamConn) {
-        if data.is_empty() {
-            return;
-        }
-        self.body_bytes += data.len() as u64;
-        if self.framing == Framing::Chunked {
-            put_hex(&mut connection.unsent, data.len());
-            self.tail = b"\r\n";
-        } else {
-            // hyper yields exactly the announced length or an error, never more.
-            self.left = self.left.saturating_sub(data.len() as u64);
-            self.ended = self.left == 0;
-        }
-        self.chunk = data;
-    }
-
-    fn put_end(&mut self, connection: &mut UpstreamConn, trailers: &HeaderMap) {
-        self.ended = true;
-        if self.framing != Framing::Chunked {
-            return;
-        }
-        connection.unsent.put_slice(b"0\r\n");
-        for (name, value) in trailers.iter().filter(|(name, _)| may_trail(name) && !self.named.contains(name)) {
-            for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
-                connection.unsent.put_slice(part);
-            }
-        }
-        connection.unsent.put_slice(b"\r\n");
     }
 }
 

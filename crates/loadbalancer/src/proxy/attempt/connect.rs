@@ -58,8 +58,8 @@ pub(super) async fn open(
         Some(Ok(mut connection)) => {
             connection.place = Some(place);
             if let Some(version) = worker.shared.config.upstream.proxy_protocol {
-                connection.on_behalf = client.peer.ends();
-                proxy_protocol::write(version, connection.on_behalf, &mut connection.unsent);
+                connection.on_behalf = client.peer.ends().map(Box::new);
+                proxy_protocol::write(version, client.peer.ends(), connection.sending());
             }
             let shard = backend.shard();
             shard.connections.add(1);

@@ -14,12 +14,14 @@
 
 mod choose;
 mod connect;
+mod follow;
 mod once;
 mod story;
 
 use std::rc::Rc;
 
 use lb_core::health::Failure;
+use lb_core::policy::{Slot, Tried};
 
 use super::admit::{self, NoPlace};
 use super::error::ProxyError;
@@ -30,15 +32,21 @@ use super::route::Route;
 use crate::access::Entry;
 use crate::clock::Tick;
 use crate::conn::Client;
-use crate::upstream::{Answer, ExchangeError, RequestBody};
+use crate::upstream::{Answer, Exchange, ExchangeError, RequestBody};
 use crate::worker::LocalBackend;
 pub(super) use choose::Leaving;
-use choose::{Ending, Next, Spent, cause, is_unwanted, next, passed_over, pause};
+use choose::Spent;
 pub(super) use connect::or_expired;
-use lb_core::policy::Slot;
-use lb_core::retry::RetryCause;
-use once::{attempt, discard};
-use story::{give_up, nobody, note, note_status};
+use follow::{Following, follow};
+use once::attempt;
+use story::nobody;
+
+/// Why an attempt gave no answer for the client.
+enum Unanswered {
+    /// Its status is one of `retry.statuses`.
+    Unwanted(Box<(Answer, Exchange)>),
+    Broken(Box<Broken>),
+}
 
 /// One attempt that broke.
 struct Broken {
@@ -61,9 +69,24 @@ enum Cause {
     Exchange(ExchangeError),
 }
 
+impl Broken {
+    fn before_it_was_sent(body: RequestBody, cause: Cause) -> Unanswered {
+        Unanswered::Broken(Box::new(Self { body, cause, written: 0, raced: false }))
+    }
+}
+
+/// One attempt, and what came of it.
+struct Attempted {
+    slot: Slot,
+    backend: Rc<LocalBackend>,
+    record: Record,
+    ended: Unanswered,
+}
+
 /// Gets a response head for the request, from whichever backend.
 ///
-/// What happens only between two attempts is on the heap of its own: it would make every request's future larger.
+/// What is only needed between two attempts is on the heap of its own ([`follow`], [`Spent`]): it would make every request
+/// larger, and with a thousand clients what a request touches is what it costs.
 pub(super) async fn run(
     client: &Rc<Client>,
     route: &Route,
@@ -75,88 +98,35 @@ pub(super) async fn run(
     entry.routed(&route.pool().name);
     client.worker.budget.borrow_mut().deposit();
     let framing = body.framing(request.length_announced);
-    let mut spent = Spent::default();
-    let mut place = admit::enter(client, route, &spent.tried).await;
+    let mut spent: Option<Box<Spent<'_>>> = None;
+    let mut permit = match admit::enter(client, route, &Tried::default()).await {
+        Ok(permit) => permit,
+        Err(why) => return Err(no_place(why, route, String::new())),
+    };
     loop {
-        let permit = match place {
-            Ok(permit) => permit,
-            Err(NoPlace::Nobody) => return Err(nobody(route, spent)),
-            Err(NoPlace::Refused(why)) => return Err(ProxyError::Refused(why, spent.story)),
-        };
-        let (current, backend) = (permit.slot, &Rc::clone(&permit.backend));
+        let (slot, backend) = (permit.slot, Rc::clone(&permit.backend));
         client.attempts.set(client.attempts.get() + 1);
         let mut record = Record::start(client, permit, arrived, std::mem::take(entry));
-        let body_again;
-        let ended = attempt(client, backend, request, body, framing, &spent, &mut record).await;
-        client.time.try_ends();
-        spent.tried.insert(current);
-        let following = match ended {
-            Ok((answer, mut exchange)) => {
-                learn(backend, &answer);
-                let replayable = exchange.outgoing.body.is_replayable();
-                let ending = Ending { slot: current, why: RetryCause::Status, replayable, raced: false };
-                let following = match is_unwanted(client, answer.status) {
-                    true => Box::pin(next(client, route, request, ending, &mut spent)).await,
-                    false => None,
-                };
-                let Some(following) = following else {
-                    exchange.outgoing.body.forget();
-                    let Answer { status, headers, old, .. } = answer;
-                    return Ok(Reached { status, headers, old, exchange, record });
-                };
-                note_status(backend, &mut record, answer.status, &mut spent);
-                *entry = record.into_entry();
-                if request.upgrade.is_some() {
-                    exchange.forget_connection();
-                }
-                body_again = Box::pin(discard(client, backend, exchange)).await;
-                following
+        let ended = match attempt(client, &backend, request, body, framing, spent.as_deref(), &mut record).await {
+            Ok((answer, exchange)) => {
+                client.time.try_ends();
+                return Ok(Reached::new(answer, exchange, record));
             }
-            Err(broken) => {
-                note(client, backend, &mut record, &broken, &mut spent);
-                // From here on it is in flight nowhere.
-                *entry = record.into_entry();
-                let following = after_break(client, route, request, (current, &broken), &mut spent);
-                let Some(following) = Box::pin(following).await else {
-                    return Err(give_up(broken.cause, spent.story, client.rejected()));
-                };
-                body_again = broken.body;
-                following
-            }
+            Err(ended) => ended,
         };
-        let Next { why, wait } = following;
-        Box::pin(pause(client, wait)).await;
-        // Only now: whoever was there before the wait may have gone, and others may have come.
-        place = match passed_over(client, spent.tried, current) {
-            Some(over) => admit::enter_again(client, &over).await,
-            None => Err(NoPlace::Nobody),
+        let attempted = Attempted { slot, backend, record, ended };
+        let spent = spent.get_or_insert_default();
+        (permit, body) = match Box::pin(follow(client, route, request, attempted, entry, spent)).await? {
+            Following::Answer(reached) => return Ok(*reached),
+            Following::Attempt(permit, body) => (permit, body),
         };
-        if place.is_ok() {
-            backend.shard().retries.add(1);
-            client.worker.slot().shard.retries[why as usize].add(1);
-        }
-        body = body_again;
-        body.rewind();
     }
 }
 
-/// What a response head tells of the backend.
-fn learn(backend: &LocalBackend, answer: &Answer) {
-    backend.old.set(answer.old);
-    if let Some(timeout) = answer.idle {
-        backend.idle.announced(timeout);
+/// The reply for a request without a place; `story` tells of its attempts so far.
+fn no_place(why: NoPlace, route: &Route, story: String) -> ProxyError {
+    match why {
+        NoPlace::Nobody => nobody(route, story),
+        NoPlace::Refused(why) => ProxyError::Refused(why, story),
     }
-}
-
-/// What follows a broken attempt; `None` when nothing does.
-async fn after_break<'a>(
-    client: &'a Client,
-    route: &Route,
-    request: &Outbound<'_>,
-    (slot, broken): (Slot, &Broken),
-    spent: &mut Spent<'a>,
-) -> Option<Next> {
-    let why = cause(broken)?;
-    let (replayable, raced) = (broken.body.is_replayable(), broken.raced);
-    next(client, route, request, Ending { slot, why, replayable, raced }, spent).await
 }

@@ -12,9 +12,9 @@ use http::Version;
 use lb_core::policy::{MAX_ATTEMPTS, PolicyKind};
 
 use super::super::record::fails;
-use super::choose::{Spent, is_repeatable};
+use super::choose::{Spent, is_repeatable, is_unwanted};
 use super::connect::{on_behalf, open, or_expired};
-use super::{Broken, Cause, Outbound, Record};
+use super::{Broken, Cause, Outbound, Record, Unanswered};
 use crate::clock::Tick;
 use crate::conn::{Client, Overdue};
 use crate::deadline::Waiting;
@@ -49,24 +49,25 @@ pub(super) async fn attempt(
     request: &Outbound<'_>,
     mut body: RequestBody,
     framing: Framing,
-    spent: &Spent<'_>,
+    spent: Option<&Spent<'_>>,
     record: &mut Record,
-) -> Result<(Answer, Exchange), Broken> {
+) -> Result<(Answer, Exchange), Unanswered> {
     if client.overdue().is_some() {
-        return Err(Broken { body, cause: Cause::Overdue, written: 0, raced: false });
+        return Err(Broken::before_it_was_sent(body, Cause::Overdue));
     }
     client.try_begins();
     let config = &client.worker.shared.config;
-    let repeatable = is_repeatable(client, &request.head.method) && spent.tried.len() + 1 < MAX_ATTEMPTS;
-    let mut connection = match lease(client, backend, spent.fresh, repeatable && body.is_kept()).await {
+    let (tried, fresh) = spent.map_or((0, false), |spent| (spent.tried.len(), spent.fresh));
+    let repeatable = is_repeatable(client, &request.head.method) && tried + 1 < MAX_ATTEMPTS;
+    let mut connection = match lease(client, backend, fresh, repeatable && body.is_kept()).await {
         Ok(connection) => connection,
-        Err(cause) => return Err(Broken { body, cause, written: 0, raced: false }),
+        Err(cause) => return Err(Broken::before_it_was_sent(body, cause)),
     };
     // RFC 9110 §10.1.1: an expectation is not passed on to HTTP/1.0, which does not know it, nor without content: some
     // servers would wait for that for ever.
     let has_content = !matches!(framing, Framing::None | Framing::Length(0));
     let held = request.expects_continue && has_content && !backend.old.get();
-    put_head(client, backend, request, (framing, held), &mut connection.unsent);
+    put_head(client, backend, request, (framing, held), connection.sending());
     if !repeatable {
         body.keep_no_more();
     }
@@ -112,7 +113,11 @@ pub(super) async fn attempt(
             if backend.wary_until.get() == Tick::NEVER {
                 backend.wary_until.set(Tick::default());
             }
-            Ok((head, exchange))
+            learn(backend, &head);
+            match is_unwanted(client, head.status) {
+                true => Err(Unanswered::Unwanted(Box::new((head, exchange)))),
+                false => Ok((head, exchange)),
+            }
         }
         Err(error) => {
             let written = exchange.outgoing.written;
@@ -123,8 +128,17 @@ pub(super) async fn attempt(
             } else if soon && matches!(error, ExchangeError::Closed(_)) {
                 backend.wary_until.set(client.worker.clock.now().plus(WARY));
             }
-            Err(Broken { body: exchange.outgoing.into_body(), cause: Cause::Exchange(error), written, raced })
+            let (body, cause) = (exchange.outgoing.into_body(), Cause::Exchange(error));
+            Err(Unanswered::Broken(Box::new(Broken { body, cause, written, raced })))
         }
+    }
+}
+
+/// What a response head tells of the backend.
+fn learn(backend: &LocalBackend, answer: &Answer) {
+    backend.old.set(answer.old);
+    if let Some(timeout) = answer.idle {
+        backend.idle.announced(timeout);
     }
 }
 
@@ -140,7 +154,18 @@ async fn lease(
     if !fresh && let Some(kept) = take() {
         return Ok(kept);
     }
-    let connection = open(client, backend, (!fresh).then_some(take)).await?;
+    // Apart: few requests need one, and each would be larger for it.
+    Box::pin(make(client, backend, repeatable, (!fresh).then_some(take))).await
+}
+
+/// A new connection; or one that was kept after all, if `take` finds one while the new one must be waited for.
+async fn make(
+    client: &Client,
+    backend: &LocalBackend,
+    repeatable: bool,
+    take: Option<impl Fn() -> Option<Box<UpstreamConn>>>,
+) -> Result<Box<UpstreamConn>, Cause> {
+    let connection = open(client, backend, take).await?;
     // One that was kept has been looked at.
     if repeatable || connection.reused {
         return Ok(connection);

@@ -82,10 +82,9 @@ pub(super) fn give_up(cause: Cause, story: String, rejected: Option<Rejected>) -
     }
 }
 
-/// Nobody may take the request: which backends there are, and why each is out.
-pub(super) fn nobody(route: &Route, spent: Spent<'_>) -> ProxyError {
+/// Nobody may take the request: which backends there are, and why each is out, after the `story` of the attempts so far.
+pub(super) fn nobody(route: &Route, mut story: String) -> ProxyError {
     let pool = route.pool();
-    let mut story = spent.story;
     let _ = writeln!(story, "pool {}: none of {} backends is ready", pool.name, pool.backends.len());
     // A reply must stay small whatever the pool's size.
     for view in pool.backends.iter().take(20) {

@@ -94,7 +94,7 @@ pub(super) async fn with_request<T>(raw: &[u8], handle: impl AsyncFnOnce(Request
 /// A request as we send it.
 pub(super) async fn send(request: Request<Incoming>, connection: Box<UpstreamConn>) -> Exchange {
     let (head, body) = request.into_parts();
-    let body = RequestBody::new(body, 65_536, Rc::default());
+    let body = RequestBody::new(body, 65_536, &Rc::default());
     let framing = body.framing(head.headers.contains_key("content-length"));
     let mut connection = connection;
     let target = head.uri.path_and_query().map_or("/", |target| target.as_str());

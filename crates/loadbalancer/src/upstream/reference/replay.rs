@@ -31,7 +31,7 @@ fn sending(
 async fn sent_twice(request: Request<Incoming>, most_kept: usize, repeatable: bool) -> Vec<u8> {
     let backend = Backend::start().await;
     let (request, body) = request.into_parts();
-    let body = RequestBody::new(body, most_kept, Rc::default());
+    let body = RequestBody::new(body, most_kept, &Rc::default());
     // Once, as the attempt loop does it: of what has been taken out, the body itself says nothing any more.
     let framing = body.framing(true);
     let (dead, peer) = backend.pair().await;
@@ -78,7 +78,7 @@ fn a_body_that_went_out_can_be_sent_again_only_if_it_was_kept() {
             let backend = Backend::start().await;
             let (connection, mut peer) = backend.pair().await;
             let (request, body) = request.into_parts();
-            let body = RequestBody::new(body, most_kept, Rc::default());
+            let body = RequestBody::new(body, most_kept, &Rc::default());
             let framing = body.framing(true);
             let mut exchange = sending(&request, (body, framing), repeatable, connection);
             arrived(&mut exchange, &mut peer).await;
