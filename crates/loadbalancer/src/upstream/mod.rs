@@ -1,6 +1,6 @@
 //! The HTTP/1.1 exchange with a backend: one head written from the parsed request ([`encode`]), the request body sent
 //! ([`send`]), one head read ([`head`]), the response body read ([`body`], [`chunked`]), and the connection kept for
-//! the next one ([`cache`]) or closed. [`exchange`] puts them together.
+//! the next one ([`cache`]) or closed. [`exchange`] puts them together; buffers are [`lent`].
 //!
 //! It is run inline by the task of the client's connection: no second task, no channel, and exact knowledge of what
 //! was sent, which is what decides about a retry.
