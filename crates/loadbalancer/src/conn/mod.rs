@@ -53,32 +53,47 @@ const LINGER: Duration = Duration::from_secs(5);
 const LINGER_QUIET: Duration = Duration::from_secs(1);
 
 /// Serves a new connection to its end, or until it has been at rest for a while: then it goes on in [`rest`].
-pub(crate) async fn serve(worker: Rc<Worker>, stream: std::net::TcpStream, peer: Peer, seat: Seat) {
+pub(crate) fn serve(
+    worker: Rc<Worker>,
+    stream: std::net::TcpStream,
+    peer: Peer,
+    seat: Seat,
+) -> impl Future<Output = ()> {
     let past = Past::new(&worker);
-    go_on(worker, stream, peer, seat, past).await;
+    go_on(worker, stream, peer, seat, past)
 }
 
 /// Serves a connection that may have had requests already.
-async fn go_on(worker: Rc<Worker>, stream: std::net::TcpStream, peer: Peer, seat: Seat, past: Past) {
+fn go_on(
+    worker: Rc<Worker>,
+    stream: std::net::TcpStream,
+    peer: Peer,
+    seat: Seat,
+    past: Past,
+) -> impl Future<Output = ()> {
     let client = Client::new(worker, peer, past);
-    let _untied = Untied(Rc::clone(&client));
     let socket = Socket::new(ClientSocket::Unwatched(stream), Rc::clone(&client));
+    run(client, socket, seat)
+}
+
+async fn run(client: Rc<Client>, socket: Rc<RefCell<Socket>>, seat: Seat) {
+    let _untied = Untied(Rc::clone(&client));
     // A tunnel, which may live long, keeps nothing of it.
     let (served, unparsed) = Box::pin(awake(&client, &socket)).await;
     // hyper's end of it went with its connection.
     let Some(socket) = Rc::into_inner(socket).map(RefCell::into_inner) else { return };
     if matches!(served, Err(Broken::Resting)) {
-        return fall_asleep(&client, socket.stream, seat);
+        return fall_asleep(&client, socket, seat);
     }
     let is_plain = matches!(served, Ok(())) && client.tunnel.borrow().is_none() && !client.is_busy();
     if !(is_plain && !client.owes_refusal() && !client.unread.get() && !socket.has_unread()) {
-        Box::pin(end(&client, socket, served, &unparsed)).await;
+        Box::pin(end(&client, socket, served, unparsed)).await;
     }
 }
 
-fn fall_asleep(client: &Client, stream: ClientSocket, seat: Seat) {
+fn fall_asleep(client: &Client, socket: Socket, seat: Seat) {
     client.worker.has_freed();
-    match stream.into_unwatched() {
+    match socket.stream.into_unwatched() {
         Ok(stream) => rest::enter(&client.worker, Sleeper::new(stream, client.peer, seat, client.past())),
         Err(error) => tracing::warn!(%error, client = %client.address, "connection lost on its way to rest"),
     }
@@ -98,12 +113,14 @@ async fn awake(client: &Rc<Client>, socket: &Rc<RefCell<Socket>>) -> (Result<(),
     let limits = &client.worker.shared.config.limits;
     let io = TokioIo::new(ClientStream(Rc::clone(socket)));
     let service = service_fn(|request| proxy::call(client, request));
-    let mut builder = Builder::new();
-    builder.max_buf_size(LEAST_BUFFERED.max(limits.head + 8 * 1024)).header_read_timeout(None).half_close(true);
-    if limits.fields != HYPER_FIELDS {
-        builder.max_headers(limits.fields);
-    }
-    let mut connection = builder.serve_connection(io, service);
+    let mut connection = {
+        let mut builder = Builder::new();
+        builder.max_buf_size(LEAST_BUFFERED.max(limits.head + 8 * 1024)).header_read_timeout(None).half_close(true);
+        if limits.fields != HYPER_FIELDS {
+            builder.max_headers(limits.fields);
+        }
+        builder.serve_connection(io, service)
+    };
     let served = poll_fn(|cx| poll_connection(Pin::new(&mut connection), socket, client, cx)).await;
     let unparsed = match &served {
         Err(Broken::Hyper(error)) if error.is_parse() => connection.into_parts().read_buf,
@@ -113,7 +130,7 @@ async fn awake(client: &Rc<Client>, socket: &Rc<RefCell<Socket>>) -> (Result<(),
 }
 
 /// What follows when hyper is done with a connection, or the client with us.
-async fn end(client: &Rc<Client>, mut io: Socket, served: Result<(), Broken>, unparsed: &[u8]) {
+async fn end(client: &Rc<Client>, mut io: Socket, served: Result<(), Broken>, unparsed: Bytes) {
     let tunnel = client.tunnel.take();
     match (served, tunnel) {
         (Ok(()), Some(tunnel)) => {
@@ -125,7 +142,7 @@ async fn end(client: &Rc<Client>, mut io: Socket, served: Result<(), Broken>, un
             return io.stream.reset_at_close();
         }
         (Err(Broken::Hyper(error)), _) if client.is_parsing() && client.rejected().is_none() && error.is_parse() => {
-            client.refuse_head(door::diagnose(unparsed));
+            client.refuse_head(door::diagnose(&unparsed));
         }
         (Err(Broken::Hyper(error)), _) => tracing::trace!(%error, client = %client.address, "connection ended"),
         (Err(Broken::TooSlow(waiting)), _) => {

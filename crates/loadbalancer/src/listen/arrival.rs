@@ -95,23 +95,39 @@ pub(super) fn refuse(worker: &Rc<Worker>, stream: std::net::TcpStream, socket: S
 }
 
 /// Takes a connection in, and serves it to its end.
-pub(super) async fn receive(worker: Rc<Worker>, mut stream: std::net::TcpStream, socket: SocketAddr, open: Open) {
-    let config = &worker.shared.config;
-    let mut peer = Peer { socket, client: socket, destination: None };
+pub(super) async fn receive(worker: Rc<Worker>, stream: std::net::TcpStream, socket: SocketAddr, open: Open) {
     let address = socket.ip().to_canonical();
-    if config.proxy_protocol_from.iter().any(|network| network.contains(&address)) {
-        let Ok(mut watched) = TcpStream::from_std(stream) else { return };
-        match Box::pin(read_header(&worker, &mut watched)).await {
-            Ok(Some(Ends { source, destination })) => (peer.client, peer.destination) = (source, Some(destination)),
-            Ok(None) => {}
-            Err(why) => {
-                turned_away(&worker, &peer, Rejected::ProxyHeader);
-                return tracing::debug!(peer = %socket, "connection closed, no PROXY header: {why}");
-            }
-        }
-        let Ok(unwatched) = watched.into_std() else { return };
-        stream = unwatched;
+    if worker.shared.config.proxy_protocol_from.iter().any(|network| network.contains(&address)) {
+        return Box::pin(receive_announced(worker, stream, socket, open)).await;
     }
+    match take_in(&worker, &stream, Peer { socket, client: socket, destination: None }, open) {
+        Ok((peer, seat)) => conn::serve(worker, stream, peer, seat).await,
+        Err(open) => Box::pin(refuse_one_too_many(worker, stream, open)).await,
+    }
+}
+
+/// The same, for a peer that says first whom it speaks for.
+async fn receive_announced(worker: Rc<Worker>, stream: std::net::TcpStream, socket: SocketAddr, open: Open) {
+    let mut peer = Peer { socket, client: socket, destination: None };
+    let Ok(mut watched) = TcpStream::from_std(stream) else { return };
+    match read_header(&worker, &mut watched).await {
+        Ok(Some(Ends { source, destination })) => (peer.client, peer.destination) = (source, Some(destination)),
+        Ok(None) => {}
+        Err(why) => {
+            turned_away(&worker, &peer, Rejected::ProxyHeader);
+            return tracing::debug!(peer = %socket, "connection closed, no PROXY header: {why}");
+        }
+    }
+    let Ok(stream) = watched.into_std() else { return };
+    match take_in(&worker, &stream, peer, open) {
+        Ok((peer, seat)) => conn::serve(worker, stream, peer, seat).await,
+        Err(open) => refuse_one_too_many(worker, stream, open).await,
+    }
+}
+
+/// A place for a client's connection; or what was given for one, counted and logged, if the client has as many as it may.
+fn take_in(worker: &Worker, stream: &std::net::TcpStream, mut peer: Peer, open: Open) -> Result<(Peer, Seat), Open> {
+    let config = &worker.shared.config;
     if config.upstream.proxy_protocol.is_some() && peer.destination.is_none() {
         peer.destination = stream.local_addr().ok();
     }
@@ -119,16 +135,19 @@ pub(super) async fn receive(worker: Rc<Worker>, mut stream: std::net::TcpStream,
     let limit = worker.shared.admission.per_client.as_ref();
     // A trusted proxy's connections are those of many clients.
     let limit = limit.filter(|_| !config.trusted_proxies.iter().any(|network| network.contains(&client)));
-    let counted = match limit.map(|limit| limit.enter(client)) {
+    match limit.map(|limit| limit.enter(client)) {
         Some(None) => {
-            turned_away(&worker, &peer, Rejected::ClientConnections);
-            // It keeps its place among all connections for as long as it lingers.
-            let Some(_lingering) = Lingering::enter(&worker) else { return say_at_once(&stream, TOO_MANY) };
-            return Box::pin(turn_away(stream, TOO_MANY)).await;
+            turned_away(worker, &peer, Rejected::ClientConnections);
+            Err(open)
         }
-        counted => counted.flatten(),
-    };
-    conn::serve(Rc::clone(&worker), stream, peer, Seat { _open: open, _counted: counted.map(Box::new) }).await;
+        counted => Ok((peer, Seat { _open: open, _counted: counted.flatten().map(Box::new) })),
+    }
+}
+
+/// It keeps its place among all connections for as long as it lingers.
+async fn refuse_one_too_many(worker: Rc<Worker>, stream: std::net::TcpStream, _open: Open) {
+    let Some(_lingering) = Lingering::enter(&worker) else { return say_at_once(&stream, TOO_MANY) };
+    turn_away(stream, TOO_MANY).await;
 }
 
 /// Counts and logs a connection that is not served.
