@@ -16,6 +16,7 @@ use lb_core::backend::BackendId;
 use lb_core::metrics::{Kind, STREAM_AFTER};
 
 use crate::clock::{Clock, Tick};
+use crate::turns::Turn;
 
 /// How late a deadline may be noticed.
 pub(crate) const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
@@ -63,6 +64,8 @@ pub(crate) struct Deadline {
     work: Cell<Option<Work>>,
     /// That must end: the backend's drain is past its deadline.
     cut: Cell<bool>,
+    /// Whether it waits for its turn to begin a request.
+    pub turn: Cell<Turn>,
     waker: RefCell<Waker>,
 }
 
@@ -204,6 +207,10 @@ impl Deadline {
         }
     }
 
+    pub(crate) fn wake(&self) {
+        self.waker.borrow().wake_by_ref();
+    }
+
     fn check(&self, now: Tick) {
         if now >= self.at.get() && !self.expired.replace(true) {
             self.waker.borrow().wake_by_ref();
@@ -238,6 +245,7 @@ impl Sweep {
             long: Cell::new(false),
             work: Cell::new(None),
             cut: Cell::new(false),
+            turn: Cell::default(),
             waker: RefCell::new(Waker::noop().clone()),
         });
         self.entries.borrow_mut().push(Rc::downgrade(&deadline));

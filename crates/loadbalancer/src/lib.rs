@@ -3,7 +3,8 @@
 //! Two planes that share one [`Snapshot`](lb_core::snapshot::Snapshot) and nothing else that waits:
 //!
 //! * the **data plane**, one single-threaded runtime per core: `listen` accepts, `conn` serves a client connection behind
-//!   the strict look of `door`, `proxy` takes each request to a backend through `upstream`, under the deadlines of `deadline`;
+//!   the strict look of `door`, `proxy` takes each request to a backend through `upstream`, under the deadlines of `deadline`,
+//!   and `turns` has what was begun finished first when there is too much to do;
 //! * the **control plane** on the main thread: `control` checks backends and publishes snapshots, `admin` answers
 //!   health, metrics and `/v1`.
 //!
@@ -28,6 +29,7 @@ mod proxy_protocol;
 mod runtime;
 mod shutdown;
 mod tunnels;
+mod turns;
 mod upstream;
 mod wait_drained;
 mod worker;

@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, watch};
 use crate::conn;
 use crate::deadline::SWEEP_INTERVAL;
 use crate::listen::{self, Handed, Listener};
+use crate::turns;
 use crate::worker::{Shared, Worker};
 
 /// How far the process is on its way from serving to gone.
@@ -117,6 +118,7 @@ async fn serve(
     };
     tokio::task::spawn_local(conn::watch_at_rest(Rc::clone(&worker)));
     tokio::task::spawn_local(sweep(Rc::clone(&worker)));
+    tokio::task::spawn_local(let_begin(Rc::clone(&worker)));
     tokio::task::spawn_local(make_room(Rc::clone(&worker)));
     tokio::task::spawn_local(take_over(Rc::clone(&worker), handed));
     let mut stopping = phase.clone();
@@ -135,6 +137,10 @@ async fn until(phase: &mut watch::Receiver<Phase>, at_least: Phase) {
     let reached = |phase: &Phase| *phase == at_least || *phase == Phase::Cutting;
     // The sender lives until the workers have ended; if it is gone, so is the process.
     let _ = phase.wait_for(reached).await;
+}
+
+async fn let_begin(worker: Rc<Worker>) {
+    turns::usher(&worker.turns).await;
 }
 
 /// Serves connections that other workers accepted.

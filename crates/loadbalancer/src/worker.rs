@@ -31,6 +31,7 @@ use crate::descriptors::Shares;
 use crate::listen::Admission;
 use crate::overload::Overload;
 use crate::tunnels::Tunnels;
+use crate::turns::Turns;
 use crate::upstream::{ConnCache, OpenConns, UpstreamConn, Via};
 
 /// How long what is idle is still served once its end is wanted. A client that has just sent its next request, or is
@@ -126,6 +127,7 @@ pub(crate) struct Worker {
     pub clock: Clock,
     pub sweep: Sweep,
     pub rest: Rest,
+    pub turns: Turns,
     pub budget: RefCell<RetryBudget>,
     pub draining: Cell<bool>,
     /// Its lines of the access log; `None` when that is off.
@@ -301,6 +303,7 @@ impl Worker {
             budget: RefCell::new(budget),
             draining: Cell::new(false),
             access,
+            turns: Turns::default(),
             scratch: RefCell::default(),
             piece: RefCell::new(vec![0; PIECE].into()),
             looked: Cell::default(),

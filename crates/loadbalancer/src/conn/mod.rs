@@ -205,8 +205,12 @@ where
     Connection<TokioIo<ClientStream>, S>: Future<Output = hyper::Result<()>>,
     S: HttpService<hyper::body::Incoming>,
 {
-    client.worker.clock.read();
     client.deadline.watch(cx.waker());
+    let begins = !client.is_busy() && !client.expired() && !client.deadline.is_at_rest();
+    if begins && !client.worker.turns.may_begin(&client.deadline) {
+        return Poll::Pending;
+    }
+    client.worker.clock.read();
     if let Poll::Ready(done) = connection.poll(cx) {
         return Poll::Ready(done.map_err(Broken::Hyper));
     }

@@ -1,0 +1,180 @@
+//! Whose turn it is to begin a request, while many want to: what was begun is finished first.
+//!
+//! A worker that is asked more than it can do finds hundreds of requests waiting each time it looks. Were it to begin them
+//! all before it looks again, each of their answers would wait behind all the others' beginnings, and by the time it comes,
+//! nothing of the request would be left in the processor's cache, of ours nor of the kernel's. So it begins a few, then
+//! looks what has been answered meanwhile, finishes that, and goes on with the next few. Nobody waits for an answer here:
+//! if none has come, the next are begun at once. So this decides in which order things are done, not how many there are.
+//!
+//! Those who have to wait are served in the order in which they came.
+//!
+//! State: one [`Turns`] per worker, and a [`Turn`] with each connection's deadline; written by the worker's own tasks only.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use crate::deadline::Deadline;
+
+/// How many are begun between two looks. A look is a system call, and half a microsecond: of so many a small part. What so
+/// many touch, here and in the kernel, some 20 KB each, is about what a core's own cache holds. Counted with 1,000 clients
+/// (callgrind, 512 KiB of it), misses per request: 127 without turns, 86 with 32, 81 with 16, 106 with 64.
+const MOST_BEGUN: u32 = 32;
+
+/// Whether a connection waits for its turn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Turn {
+    #[default]
+    None,
+    Waits,
+    /// It may begin at its next poll.
+    Has,
+}
+
+/// Who may begin a request.
+#[derive(Default)]
+pub(crate) struct Turns {
+    /// How many were begun since the last look.
+    begun: Cell<u32>,
+    /// Each connection at most once.
+    line: RefCell<VecDeque<Rc<Deadline>>>,
+    /// The usher's, while nobody waits. It is not woken while it looks: that would end its look too soon.
+    usher: Cell<Option<Waker>>,
+}
+
+impl Turns {
+    /// Whether a connection that has nothing under way may begin something now. If not, it is woken when it may.
+    pub(crate) fn may_begin(&self, connection: &Rc<Deadline>) -> bool {
+        match connection.turn.get() {
+            Turn::Has => {
+                connection.turn.set(Turn::None);
+                true
+            }
+            Turn::Waits => false,
+            Turn::None if self.begun.get() < MOST_BEGUN && self.line.borrow().is_empty() => {
+                self.begun.set(self.begun.get() + 1);
+                true
+            }
+            Turn::None => {
+                connection.turn.set(Turn::Waits);
+                self.line.borrow_mut().push_back(Rc::clone(connection));
+                if let Some(usher) = self.usher.take() {
+                    usher.wake();
+                }
+                false
+            }
+        }
+    }
+
+    /// Lets the next in the line begin.
+    fn go_on(&self) {
+        let mut line = self.line.borrow_mut();
+        let mut begun = 0;
+        while begun < MOST_BEGUN
+            && let Some(connection) = line.pop_front()
+        {
+            connection.turn.set(Turn::Has);
+            connection.wake();
+            begun += 1;
+        }
+        self.begun.set(begun);
+    }
+
+    fn poll_wanted(&self, cx: &Context<'_>) -> Poll<()> {
+        if self.line.borrow().is_empty() {
+            self.usher.set(Some(cx.waker().clone()));
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    }
+}
+
+/// Sees to it that those who wait get their turn.
+pub(crate) async fn usher(turns: &Turns) {
+    loop {
+        poll_fn(|cx| turns.poll_wanted(cx)).await;
+        // The runtime looks what has happened before it goes on with a task that yields, and has those that it happened to
+        // go first.
+        tokio::task::yield_now().await;
+        turns.go_on();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::runtime::{Builder, LocalOptions};
+
+    use super::*;
+    use crate::clock::Tick;
+    use crate::deadline::{Sweep, Waiting};
+
+    fn connections(count: u32) -> Vec<Rc<Deadline>> {
+        let sweep = Sweep::default();
+        (0..count).map(|_| sweep.enter(Waiting::NextRequest, Tick::default())).collect()
+    }
+
+    #[test]
+    fn some_begin_at_once_and_the_rest_in_the_order_in_which_they_came() {
+        let turns = Turns::default();
+        let connections = connections(3 * MOST_BEGUN);
+        let begin = || -> Vec<bool> { connections.iter().map(|connection| turns.may_begin(connection)).collect() };
+        let first: Vec<bool> = (0..3 * MOST_BEGUN).map(|nth| nth < MOST_BEGUN).collect();
+        assert_eq!(begin(), first);
+        // Whoever asks again keeps its place, and nobody gets ahead of the line.
+        turns.begun.set(0);
+        assert!(!turns.may_begin(&connections[0]) && !turns.may_begin(&connections[80]));
+        for round in 0..2 {
+            turns.go_on();
+            let now = |nth: u32| connections[nth as usize].turn.get() == Turn::Has;
+            let has: Vec<u32> = (0..3 * MOST_BEGUN).filter(|nth| now(*nth)).collect();
+            let (from, to) = (MOST_BEGUN * (round + 1), MOST_BEGUN * (round + 2));
+            assert_eq!(has, (from..to).collect::<Vec<_>>(), "the first of all asked again, and is behind them");
+            assert!(has.iter().all(|nth| turns.may_begin(&connections[*nth as usize])));
+        }
+        turns.go_on();
+        assert_eq!(connections[0].turn.get(), Turn::Has);
+    }
+
+    #[test]
+    fn everybody_gets_a_turn_and_what_is_answered_comes_before_what_begins() {
+        let runtime =
+            Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).expect("a runtime");
+        let turns = Rc::new(Turns::default());
+        let (under_way, most, done) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
+        let own = Rc::clone(&turns);
+        runtime.spawn_local(async move { usher(&own).await });
+        let tasks: Vec<_> = connections(1000)
+            .into_iter()
+            .map(|connection| {
+                let (turns, under_way, most, done) =
+                    (Rc::clone(&turns), Rc::clone(&under_way), Rc::clone(&most), Rc::clone(&done));
+                runtime.spawn_local(async move {
+                    for _ in 0..5 {
+                        poll_fn(|cx| {
+                            connection.watch(cx.waker());
+                            if turns.may_begin(&connection) { Poll::Ready(()) } else { Poll::Pending }
+                        })
+                        .await;
+                        under_way.set(under_way.get() + 1);
+                        most.set(most.get().max(under_way.get()));
+                        // The answer is there at the next look.
+                        tokio::task::yield_now().await;
+                        under_way.set(under_way.get() - 1);
+                        done.set(done.get() + 1);
+                    }
+                })
+            })
+            .collect();
+        runtime.block_on(async {
+            for task in tasks {
+                tokio::time::timeout(Duration::from_secs(60), task).await.expect("in time").expect("no panic");
+            }
+        });
+        assert_eq!(done.get(), 5000);
+        assert!(most.get() <= 2 * MOST_BEGUN, "{} were under way at a time", most.get());
+    }
+}
