@@ -52,6 +52,9 @@ const HYPER_FIELDS: usize = 100;
 const LINGER: Duration = Duration::from_secs(5);
 const LINGER_QUIET: Duration = Duration::from_secs(1);
 
+/// The kernel tells at the next look.
+const TOLD_WITHIN: Duration = Duration::from_secs(1);
+
 /// Serves a new connection to its end, or until it has been at rest for a while: then it goes on in [`rest`].
 pub(crate) fn serve(
     worker: Rc<Worker>,
@@ -224,7 +227,13 @@ where
     // An exchange with a backend has just had its chance to turn its own timeout into a reply. What is still expired
     // is the client's: it does not send, or does not take what it is sent. The same goes for what is cut.
     if client.expired() || client.deadline.is_cut() {
-        return Poll::Ready(Err(Broken::TooSlow(client.deadline.waiting())));
+        let waiting = client.deadline.waiting();
+        if matches!(waiting, Waiting::FirstRequest | Waiting::NextRequest) && socket.stream.has_more() {
+            // A request that has come at the last moment is not thrown away: we are about to be told of it.
+            client.wait_for(waiting, TOLD_WITHIN);
+            return Poll::Pending;
+        }
+        return Poll::Ready(Err(Broken::TooSlow(waiting)));
     }
     Poll::Pending
 }

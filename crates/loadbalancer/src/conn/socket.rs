@@ -83,6 +83,17 @@ impl ClientSocket {
         };
     }
 
+    /// Whether something has come that nobody has been told of yet. One system call.
+    pub(super) fn has_more(&self) -> bool {
+        let mut byte = [std::mem::MaybeUninit::uninit()];
+        let peeked = match self {
+            Self::Unwatched(stream) => socket2::SockRef::from(stream).peek(&mut byte),
+            Self::Watched(stream) => socket2::SockRef::from(stream).peek(&mut byte),
+            Self::Lost => return false,
+        };
+        matches!(peeked, Ok(1))
+    }
+
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if let Self::Unwatched(stream) = self {
             let mut piece = [0; FIRST_PIECE];

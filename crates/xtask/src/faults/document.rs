@@ -68,7 +68,7 @@ fn matrix(matrix: &Matrix) -> String {
     let proxies: Vec<&str> = matrix.per_s.iter().map(|(proxy, _)| proxy.as_str()).collect();
     let mut text =
         "## The matrix\n\nA cell says in how many runs every demand was met, and how many of all requests failed, \
-                    GET + POST. A proxy that was not run the last time keeps its figures of before.\n\n"
+                    GET + POST. A proxy or a fault that was not run the last time keeps its figures of before.\n\n"
             .to_owned();
     let _ = writeln!(text, "| # | fault | demanded | {} |", proxies.join(" | "));
     let _ = writeln!(text, "|---:|---|---|{}", "---|".repeat(proxies.len()));
@@ -294,6 +294,10 @@ mod tests {
         assert_ne!(ours, results());
         all.update(ours);
         assert_eq!(all, results(), "a peer's figures stay beside ours");
+        let mut one = results();
+        one.matrix.as_mut().unwrap().rows.retain(|row| row.number == 16);
+        all.update(one);
+        assert_eq!(all, results(), "and those of other faults");
     }
 
     /// Nobody edits a figure by hand.

@@ -105,7 +105,7 @@ pub(crate) struct Args {
     json: Option<PathBuf>,
 
     /// Write what was found into the document on faults, and the JSON beside it
-    #[arg(long, conflicts_with_all = ["only", "short"])]
+    #[arg(long, conflicts_with = "short")]
     write: bool,
 }
 

@@ -60,14 +60,17 @@ pub(super) struct CampaignRun {
 }
 
 impl Matrix {
-    /// With what `former` has of the proxies that were not run now.
+    /// With what `former` has of the proxies and faults that were not run now.
     fn beside(mut self, former: Self) -> Self {
+        let run: Vec<u8> = self.rows.iter().map(|row| row.number).collect();
         let known: Vec<String> = self.per_s.iter().map(|(proxy, _)| proxy.clone()).collect();
         let is_other = |proxy: &String| !known.contains(proxy);
         for row in &mut self.rows {
             let same = former.rows.iter().filter(|other| other.number == row.number);
             row.series.extend(same.flat_map(|other| &other.series).filter(|series| is_other(&series.proxy)).cloned());
         }
+        self.rows.extend(former.rows.into_iter().filter(|row| !run.contains(&row.number)));
+        self.rows.sort_by_key(|row| row.number);
         self.per_s.extend(former.per_s.into_iter().filter(|(proxy, _)| is_other(proxy)));
         for version in former.setting.versions {
             if !self.setting.versions.contains(&version) {
@@ -79,7 +82,7 @@ impl Matrix {
 }
 
 impl Results {
-    /// What of `new` was run takes the place of what was there; in the matrix, proxy by proxy.
+    /// What of `new` was run takes the place of what was there; in the matrix, proxy by proxy and fault by fault.
     pub(super) fn update(&mut self, new: Self) {
         self.matrix = match (new.matrix, self.matrix.take()) {
             (Some(new), Some(former)) => Some(new.beside(former)),

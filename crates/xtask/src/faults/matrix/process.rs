@@ -22,8 +22,12 @@ const KEPT_OUT_AFTER: Duration = Duration::from_millis(300);
 /// The proxy waits while it has none; a busy loop would take all of a core.
 const MOST_CPU_SHARE: f64 = 0.2;
 
-/// For CPU time to be counted, in steps of 10 ms.
-const CPU_WINDOW: Duration = Duration::from_secs(1);
+/// For CPU time to be counted, in steps of 10 ms. With what comes before it, less than the half second after which the
+/// balancer, short of descriptors, takes a client for idle: those make room, and a request that crosses such a close is lost.
+const CPU_WINDOW: Duration = Duration::from_millis(300);
+
+/// For what is under way to end, before CPU time is counted.
+const SETTLED: Duration = Duration::from_millis(100);
 
 /// What a small container gets; the proxies here need some 10 to 30 MiB.
 const MEMORY: u64 = 80 << 20;
@@ -44,15 +48,15 @@ pub(super) fn no_descriptors(trial: &mut Trial<'_>) -> Result<(), Error> {
         flooded = flood.len();
         sleep(trial.fault_time());
         load.pause(true);
-        sleep(Duration::from_millis(300));
+        sleep(SETTLED);
         let before = cpu_time(rig.proxy.pid())?;
         sleep(CPU_WINDOW);
         share = cpu_time(rig.proxy.pid())?.total_us_since(before) / CPU_WINDOW.as_micros() as f64;
+        load.pause(false);
         if trial.is_ours() {
             let answers = super::super::admin::get(rig.proxy.admin_port, "/livez").is_some();
             trial.report.demand(answers, || "the admin API has no descriptor left".to_owned());
         }
-        load.pause(false);
         drop(flood);
         Ok(())
     })?;
