@@ -140,7 +140,7 @@ async fn until(phase: &mut watch::Receiver<Phase>, at_least: Phase) {
 }
 
 async fn let_begin(worker: Rc<Worker>) {
-    turns::usher(&worker.turns).await;
+    turns::usher(&worker.turns, &worker.clock).await;
 }
 
 /// Serves connections that other workers accepted.

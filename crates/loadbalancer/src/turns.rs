@@ -15,13 +15,22 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
+use crate::clock::Clock;
 use crate::deadline::Deadline;
 
 /// How many are begun between two looks. A look is a system call, and half a microsecond: of so many a small part. What so
 /// many touch, here and in the kernel, some 20 KB each, is about what a core's own cache holds. Counted with 1,000 clients
 /// (callgrind, 512 KiB of it), misses per request: 127 without turns, 86 with 32, 81 with 16, 106 with 64.
 const MOST_BEGUN: u32 = 32;
+
+/// So many more may begin for each of these that a look took: those who wait for their turn shall not be starved by others
+/// who have much to do, such as large bodies. Far longer than what so many requests take themselves.
+const EACH: Duration = Duration::from_millis(2);
+
+/// Room for so many is kept whatever comes: some KiB.
+const FEW: usize = 1024;
 
 /// Whether a connection waits for its turn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,7 +45,7 @@ pub(crate) enum Turn {
 /// Who may begin a request.
 #[derive(Default)]
 pub(crate) struct Turns {
-    /// How many were begun since the last look.
+    /// How many were begun since anybody had to wait for the last time; no fewer than since the last look.
     begun: Cell<u32>,
     /// Each connection at most once.
     line: RefCell<VecDeque<Rc<Deadline>>>,
@@ -68,18 +77,25 @@ impl Turns {
         }
     }
 
-    /// Lets the next in the line begin.
-    fn go_on(&self) {
+    /// Lets the next in the line begin, as many as may after a look that took so long.
+    fn go_on(&self, took: Duration) {
+        let most = MOST_BEGUN.saturating_add(MOST_BEGUN.saturating_mul((took.as_nanos() / EACH.as_nanos()) as u32));
         let mut line = self.line.borrow_mut();
         let mut begun = 0;
-        while begun < MOST_BEGUN
+        while begun < most
             && let Some(connection) = line.pop_front()
         {
-            connection.turn.set(Turn::Has);
-            connection.wake();
-            begun += 1;
+            // Of one that has gone meanwhile, this is all that is left.
+            if Rc::strong_count(&connection) > 1 {
+                connection.turn.set(Turn::Has);
+                connection.wake();
+                begun += 1;
+            }
         }
         self.begun.set(begun);
+        if line.is_empty() && line.capacity() > FEW {
+            line.shrink_to(FEW);
+        }
     }
 
     fn poll_wanted(&self, cx: &Context<'_>) -> Poll<()> {
@@ -92,20 +108,19 @@ impl Turns {
 }
 
 /// Sees to it that those who wait get their turn.
-pub(crate) async fn usher(turns: &Turns) {
+pub(crate) async fn usher(turns: &Turns, clock: &Clock) {
     loop {
         poll_fn(|cx| turns.poll_wanted(cx)).await;
+        let before = clock.read();
         // The runtime looks what has happened before it goes on with a task that yields, and has those that it happened to
         // go first.
         tokio::task::yield_now().await;
-        turns.go_on();
+        turns.go_on(clock.read().since(before));
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::runtime::{Builder, LocalOptions};
 
     use super::*;
@@ -128,15 +143,32 @@ mod tests {
         turns.begun.set(0);
         assert!(!turns.may_begin(&connections[0]) && !turns.may_begin(&connections[80]));
         for round in 0..2 {
-            turns.go_on();
+            turns.go_on(Duration::ZERO);
             let now = |nth: u32| connections[nth as usize].turn.get() == Turn::Has;
             let has: Vec<u32> = (0..3 * MOST_BEGUN).filter(|nth| now(*nth)).collect();
             let (from, to) = (MOST_BEGUN * (round + 1), MOST_BEGUN * (round + 2));
             assert_eq!(has, (from..to).collect::<Vec<_>>(), "the first of all asked again, and is behind them");
             assert!(has.iter().all(|nth| turns.may_begin(&connections[*nth as usize])));
         }
-        turns.go_on();
+        turns.go_on(Duration::ZERO);
         assert_eq!(connections[0].turn.get(), Turn::Has);
+    }
+
+    #[test]
+    fn after_a_long_look_more_may_begin_and_who_has_gone_takes_no_turn() {
+        let turns = Turns::default();
+        let mut connections = connections(20 * MOST_BEGUN);
+        let begun = connections.iter().filter(|connection| turns.may_begin(connection)).count();
+        assert_eq!(begun, MOST_BEGUN as usize);
+        connections.drain(MOST_BEGUN as usize..2 * MOST_BEGUN as usize);
+        let has = || connections.iter().filter(|connection| connection.turn.get() == Turn::Has).count() as u32;
+        turns.go_on(EACH - Duration::from_nanos(1));
+        assert_eq!(has(), MOST_BEGUN);
+        turns.go_on(10 * EACH);
+        assert_eq!(has(), 12 * MOST_BEGUN);
+        turns.go_on(Duration::MAX);
+        assert_eq!(has(), 18 * MOST_BEGUN, "all that are left");
+        assert!(turns.line.borrow().is_empty() && turns.line.borrow().capacity() <= FEW);
     }
 
     #[test]
@@ -146,7 +178,7 @@ mod tests {
         let turns = Rc::new(Turns::default());
         let (under_way, most, done) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
         let own = Rc::clone(&turns);
-        runtime.spawn_local(async move { usher(&own).await });
+        runtime.spawn_local(async move { usher(&own, &Clock::new()).await });
         let tasks: Vec<_> = connections(1000)
             .into_iter()
             .map(|connection| {

@@ -30,6 +30,8 @@ pub(crate) struct UpstreamConn {
     pub received: BytesMut,
     /// To be sent.
     pub unsent: BytesMut,
+    /// `received` was made larger for a large body: it is this connection's own.
+    grown: bool,
     /// Whether it has carried an exchange before: only then can a close be a mere keep-alive timeout.
     pub reused: bool,
     /// When it became idle.
@@ -62,6 +64,7 @@ pub(crate) async fn connect(address: SocketAddr) -> io::Result<Box<UpstreamConn>
         stream,
         received: BytesMut::new(),
         unsent: BytesMut::new(),
+        grown: false,
         reused: false,
         idle_since: Tick::default(),
         last_open: Duration::ZERO,
@@ -106,13 +109,15 @@ impl UpstreamConn {
     /// Gives back what it borrowed and does not need.
     pub(super) fn lend_no_more(&mut self) {
         lent::give_back(&lent::SENDING, &mut self.unsent);
-        lent::give_back(&lent::RECEIVING, &mut self.received);
+        if !self.grown {
+            lent::give_back(&lent::RECEIVING, &mut self.received);
+        }
     }
 
     /// Drops its own buffers; they are empty while it is idle.
     pub(crate) fn drop_buffers(&mut self) {
         if self.received.is_empty() && self.unsent.is_empty() {
-            (self.received, self.unsent) = (BytesMut::new(), BytesMut::new());
+            (self.received, self.unsent, self.grown) = (BytesMut::new(), BytesMut::new(), false);
         }
     }
 
@@ -123,10 +128,13 @@ impl UpstreamConn {
         let wanted = expected.clamp(HEAD_READ, BODY_READ);
         if room < wanted.min(HEAD_READ / 2) || (wanted > HEAD_READ && room < wanted) {
             self.received.reserve(wanted);
+            self.grown |= wanted > HEAD_READ;
         }
         // The future holds no state of its own: making it anew at each poll is the documented use.
         let read = pin!(self.stream.read_buf(&mut self.received)).poll(cx);
-        if self.received.is_empty() {
+        // While a client does not take what it was sent, the next pieces come behind that: each in a buffer of its own would
+        // hold on to all of one.
+        if !self.grown && self.received.is_empty() && self.received.try_reclaim(lent::SIZE) {
             lent::give_back(&lent::RECEIVING, &mut self.received);
         }
         read
@@ -151,7 +159,10 @@ impl UpstreamConn {
             let mut sent = match sent {
                 // What was written must be known even if the next write fails: it decides about a retry. An error
                 // comes back at the next call.
-                Poll::Pending | Poll::Ready(Err(_)) if written > 0 => return Poll::Ready(Ok(written)),
+                Poll::Pending | Poll::Ready(Err(_)) if written > 0 => {
+                    lent::give_back(&lent::SENDING, &mut self.unsent);
+                    return Poll::Ready(Ok(written));
+                }
                 sent => ready!(sent)?,
             };
             if sent == 0 {

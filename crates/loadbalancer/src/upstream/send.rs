@@ -215,13 +215,13 @@ impl Upload {
         self.chunk.is_empty() && self.tail.is_empty()
     }
 
-    /// Puts the next piece of the body after what stands in `unsent`.
-    fn put(&mut self, data: Bytes, unsent: &mut BytesMut) {
+    /// Puts the next piece of the body after what is to be sent already.
+    fn put(&mut self, data: Bytes, connection: &mut UpstreamConn) {
         if data.is_empty() {
             return;
         }
         if self.framing == Framing::Chunked {
-            put_hex(unsent, data.len());
+            put_hex(connection.sending(), data.len());
             self.tail = b"\r\n";
         } else {
             // hyper yields exactly the announced length or an error, never more.
@@ -231,11 +231,12 @@ impl Upload {
         self.chunk = data;
     }
 
-    fn put_end(&mut self, unsent: &mut BytesMut, trailers: &HeaderMap) {
+    fn put_end(&mut self, connection: &mut UpstreamConn, trailers: &HeaderMap) {
         self.ended = true;
         if self.framing != Framing::Chunked {
             return;
         }
+        let unsent = connection.sending();
         unsent.put_slice(b"0\r\n");
         for (name, value) in trailers.iter().filter(|(name, _)| may_trail(name) && !self.named.contains(name)) {
             for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
@@ -326,10 +327,10 @@ impl Outgoing {
         match frame.map(Frame::into_data) {
             Some(Ok(data)) => {
                 self.body_bytes += data.len() as u64;
-                upload.put(data, &mut connection.unsent);
+                upload.put(data, connection);
             }
-            Some(Err(frame)) => upload.put_end(&mut connection.unsent, &frame.into_trailers().unwrap_or_default()),
-            None => upload.put_end(&mut connection.unsent, &HeaderMap::new()),
+            Some(Err(frame)) => upload.put_end(connection, &frame.into_trailers().unwrap_or_default()),
+            None => upload.put_end(connection, &HeaderMap::new()),
         }
         Ok(false)
     }
