@@ -8,10 +8,10 @@ use super::super::admit::{self, NoPlace, Permit};
 use super::choose::{Ending, Next, cause, next, passed_over, pause};
 use super::once::discard;
 use super::story::{give_up, note, note_status};
-use super::{Attempted, Broken, Outbound, ProxyError, Reached, Route, Spent, Unanswered, no_place};
+use super::{Attempted, Outbound, ProxyError, Reached, Route, Spent, Unanswered, no_place};
 use crate::access::Entry;
 use crate::conn::Client;
-use crate::upstream::{Exchange, RequestBody};
+use crate::upstream::RequestBody;
 
 /// What comes next.
 pub(super) enum Following {
@@ -42,7 +42,9 @@ pub(super) async fn follow<'a>(
     let (following, mut body) = match ended {
         Unanswered::Unwanted(answered) => {
             let (answer, mut exchange) = *answered;
-            let Some(following) = after_answer(client, route, request, (slot, &exchange), spent).await else {
+            let replayable = exchange.outgoing.body.is_replayable();
+            let ending = Ending { slot, why: RetryCause::Status, replayable, raced: false };
+            let Some(following) = next(client, route, request, ending, spent).await else {
                 return Ok(Following::Answer(Box::new(Reached::new(answer, exchange, record))));
             };
             note_status(&backend, &mut record, answer.status, spent);
@@ -56,7 +58,12 @@ pub(super) async fn follow<'a>(
             note(client, &backend, &mut record, &broken, spent);
             // From here on it is in flight nowhere.
             *entry = record.into_entry();
-            let Some(following) = after_break(client, route, request, (slot, &broken), spent).await else {
+            let replayable = broken.body.is_replayable();
+            let following = match cause(&broken).map(|why| Ending { slot, why, replayable, raced: broken.raced }) {
+                Some(ending) => next(client, route, request, ending, spent).await,
+                None => None,
+            };
+            let Some(following) = following else {
                 return Err(give_up(broken.cause, std::mem::take(&mut spent.story), client.rejected()));
             };
             (following, broken.body)
@@ -74,29 +81,4 @@ pub(super) async fn follow<'a>(
     client.worker.slot().shard.retries[why as usize].add(1);
     body.rewind();
     Ok(Following::Attempt(permit, body))
-}
-
-/// What follows an answer with an unwanted status; `None` when it goes to the client all the same.
-async fn after_answer<'a>(
-    client: &'a Client,
-    route: &Route,
-    request: &Outbound<'_>,
-    (slot, exchange): (lb_core::policy::Slot, &Exchange),
-    spent: &mut Spent<'a>,
-) -> Option<Next> {
-    let replayable = exchange.outgoing.body.is_replayable();
-    next(client, route, request, Ending { slot, why: RetryCause::Status, replayable, raced: false }, spent).await
-}
-
-/// What follows a broken attempt; `None` when nothing does.
-async fn after_break<'a>(
-    client: &'a Client,
-    route: &Route,
-    request: &Outbound<'_>,
-    (slot, broken): (lb_core::policy::Slot, &Broken),
-    spent: &mut Spent<'a>,
-) -> Option<Next> {
-    let why = cause(broken)?;
-    let (replayable, raced) = (broken.body.is_replayable(), broken.raced);
-    next(client, route, request, Ending { slot, why, replayable, raced }, spent).await
 }
