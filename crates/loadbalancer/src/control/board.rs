@@ -1,6 +1,6 @@
 //! What is believed about each backend, and what happened lately. Owned by the control task; no I/O, no clock.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -36,7 +36,13 @@ pub(super) struct Board {
     pub drain_news: u64,
     /// When failures last faded, by the clock of rotations.
     pub(super) faded_ms: u64,
+    /// Something that a snapshot shows.
     pub(super) changed: bool,
+    /// When time alone brings the next thing to a rotation, by their clock; as of the last settling.
+    pub(super) due_ms: Option<u64>,
+    /// How many backends are on their way out.
+    leaving: usize,
+    places: HashMap<BackendId, Place>,
     next_event: u64,
 }
 
@@ -183,6 +189,7 @@ impl Board {
             in_panic: false,
             panics: 0,
         };
+        let places = pool.entries.iter().enumerate().map(|(at, entry)| (entry.backend.id, (0, at))).collect();
         Self {
             pools: vec![pool],
             events: VecDeque::new(),
@@ -192,8 +199,16 @@ impl Board {
             drain_news: 0,
             faded_ms: 0,
             changed: true,
+            due_ms: None,
+            leaving: 0,
+            places,
             next_event: 1,
         }
+    }
+
+    /// Whether any backend is on its way out.
+    pub(super) fn is_any_leaving(&self) -> bool {
+        self.leaving > 0
     }
 
     /// Whether every backend has had a first result.
@@ -252,10 +267,7 @@ impl Board {
     }
 
     pub(super) fn find(&self, id: BackendId) -> Option<Place> {
-        self.pools.iter().enumerate().find_map(|(p, pool)| {
-            let entry = pool.entries.iter().position(|entry| entry.backend.id == id)?;
-            Some((p, entry))
-        })
+        self.places.get(&id).copied()
     }
 
     /// Takes in the result of a check, and says when the next one is due.
@@ -382,7 +394,9 @@ impl Board {
         }
         entry.admin = state;
         entry.since_unix_ms = now_ms;
+        self.leaving -= usize::from(entry.leaving.is_some());
         entry.leaving = Leaving::after(entry.leaving.take(), state, generation, now_ms);
+        self.leaving += usize::from(entry.leaving.is_some());
         self.drain_news += 1;
         if state == AdminState::Maintenance {
             entry.checker.order(Order::Pause);

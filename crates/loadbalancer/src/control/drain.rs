@@ -90,11 +90,6 @@ impl Entry {
 }
 
 impl Board {
-    /// Whether any backend is on its way out.
-    pub(super) fn is_any_leaving(&self) -> bool {
-        self.pools.iter().flat_map(|pool| &pool.entries).any(|entry| entry.leaving.is_some())
-    }
-
     /// How far one backend's drain is.
     pub(super) fn drain_report(&self, shared: &Shared, place: Place) -> DrainReport {
         let entry = &self.pools[place.0].entries[place.1];

@@ -75,7 +75,7 @@ impl Figures {
         for (pool, windows) in board.pools.iter().zip(&mut self.backends) {
             for (entry, window) in pool.entries.iter().zip(windows) {
                 push_bounded(&mut window.readings, (now_ms, entry.backend.totals()), WINDOW + 1);
-                let rate = window.rates().requests_per_s;
+                let rate = window.requests_per_s();
                 push_bounded(&mut window.recent, rate, RECENT_KEPT);
             }
         }
@@ -90,7 +90,7 @@ impl Figures {
         for window in self.backends.iter().flatten() {
             let [before, now] = window.last_two();
             let (Some((from, before)), Some((to, now))) = (before, now) else { continue };
-            requests_per_s += per_s(answered(now) - answered(before), *from, *to);
+            requests_per_s += window.requests_per_s();
             errors_per_s += per_s(now.responses[4] - before.responses[4], *from, *to);
             response.merge(&now.response.since(&before.response));
         }
@@ -168,13 +168,19 @@ impl Window {
         (now.responses[4] - first.responses[4], per_s(now.responses[4] - before.responses[4], *from, *to))
     }
 
+    /// Over the last second.
+    fn requests_per_s(&self) -> f64 {
+        let [Some((from, before)), Some((to, now))] = self.last_two() else { return 0.0 };
+        per_s(answered(now) - answered(before), *from, *to)
+    }
+
     pub(super) fn rates(&self) -> Rates {
         let (Some((_, first)), [Some((from, before)), Some((to, now))]) = (self.readings.front(), self.last_two())
         else {
             return Rates::default();
         };
         Rates {
-            requests_per_s: per_s(answered(now) - answered(before), *from, *to),
+            requests_per_s: self.requests_per_s(),
             errors_per_s: per_s(errors(now) - errors(before), *from, *to),
             requests: answered(now) - answered(first),
             errors: errors(now) - errors(first),

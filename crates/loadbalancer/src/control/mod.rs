@@ -154,6 +154,11 @@ async fn run(
             _ = looks.tick(), if board.is_any_leaving() => board.look_at_drains(&shared, unix_ms()),
             Some(report) = reports.recv() => {
                 board.take_report(&shared.config.health, report, unix_ms());
+                // A snapshot for all that are there, and not for each: at the start there is one of every backend.
+                for _ in 0..reports.len() {
+                    let Ok(report) = reports.try_recv() else { break };
+                    board.take_report(&shared.config.health, report, unix_ms());
+                }
             }
             Some(failure) = live_failures.recv() => board.take_live_failure(&shared.config.health, failure, unix_ms()),
             Some(backend) = suspects.recv() => {
