@@ -10,6 +10,9 @@ use crate::Error;
 /// As load generators send them.
 pub(super) const PLAIN: &str = "GET / HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n\r\n";
 
+/// As tools send them that ask once.
+const LAST: &str = "GET / HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nConnection: close\r\n\r\n";
+
 /// As a browser sends them, with the cookies of a shop.
 pub(super) const BROWSER: &str = "GET /products/garden?page=2&sort=price HTTP/1.1\r\nHost: shop.example.org\r\n\
     Connection: keep-alive\r\nCache-Control: max-age=0\r\n\
@@ -32,8 +35,18 @@ pub(super) fn on_one_connection(port: u16, request: &str, requests: usize) -> Re
 
 /// `each` in turn on each of `connections`, all at the same time.
 pub(super) fn on_many_connections(port: u16, connections: usize, each: usize) -> Result<(), Error> {
-    let clients: Vec<_> =
-        (0..connections).map(|_| thread::spawn(move || on_one_connection(port, PLAIN, each))).collect();
+    at_once(connections, move || on_one_connection(port, PLAIN, each))
+}
+
+/// `each` in turn by each of `clients`, every one on a connection of its own.
+pub(super) fn on_new_connections(port: u16, clients: usize, each: usize) -> Result<(), Error> {
+    let ask =
+        move || converse(port, LAST, 1).map_err(|e| Error::Failed(format!("a new connection was not answered: {e}")));
+    at_once(clients, move || (0..each).try_for_each(|_| ask()))
+}
+
+fn at_once(clients: usize, client: impl Fn() -> Result<(), Error> + Clone + Send + 'static) -> Result<(), Error> {
+    let clients: Vec<_> = (0..clients).map(|_| thread::spawn(client.clone())).collect();
     for client in clients {
         client.join().map_err(|_| Error::Failed("a client panicked".to_owned()))??;
     }
@@ -82,7 +95,7 @@ mod tests {
         }
         assert!(is_whole(answer).unwrap());
         assert!(is_whole(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n").is_err());
-        for request in [PLAIN, BROWSER] {
+        for request in [PLAIN, LAST, BROWSER] {
             assert!(request.ends_with("\r\n\r\n") && request.lines().all(|line| !line.starts_with(' ')));
         }
     }

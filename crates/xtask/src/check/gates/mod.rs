@@ -34,6 +34,11 @@ const BOUNDS: &[Bound] = &[
     Bound { what: SYSTEM_CALLS, most: 4.02, unit: "calls" },
     // Under load many connections are ready at each look; one look per event would be 2.
     Bound { what: EVENT_WAITS, most: 0.3, unit: "calls" },
+    // One that finds nobody is as dear as a request.
+    Bound { what: ACCEPTS, most: 1.02, unit: "calls" },
+    // Is there a client, accept, close; each message read and written once; and if the request is not there yet, a look in
+    // vain, a watch, its end, and a wait.
+    Bound { what: CONNECTION_CALLS, most: 11.1, unit: "calls" },
 ];
 
 const PICK: &str = "a round-robin pick";
@@ -45,6 +50,8 @@ const ALLOCATIONS: &str = "heap allocations per keep-alive request";
 const PICK_ALLOCATIONS: &str = "heap allocations in a pick";
 const SYSTEM_CALLS: &str = "reads and writes per request, 64 connections";
 const EVENT_WAITS: &str = "waits for events per request, 64 connections";
+const ACCEPTS: &str = "accepts per new connection, 64 clients";
+const CONNECTION_CALLS: &str = "system calls per new connection with one request, 64 clients";
 
 /// How the functions are called in the profile.
 const PICK_FUNCTION: &str = "<lb_core::policy::round_robin::RoundRobin as lb_core::policy::Policy>::pick";
@@ -78,6 +85,9 @@ pub(crate) fn check(workspace: &Workspace) -> Result<(), Error> {
     verdict(&measured, &scratch)
 }
 
+/// Port, clients, and requests of each.
+type Load = fn(u16, usize, usize) -> Result<(), Error>;
+
 type Measured = Vec<(&'static str, f64)>;
 
 fn instructions(release: &Path, scratch: &Path, backends: &Backends) -> Result<Measured, Error> {
@@ -105,20 +115,27 @@ fn instructions(release: &Path, scratch: &Path, backends: &Backends) -> Result<M
 }
 
 fn system_calls(release: &Path, scratch: &Path, backends: &Backends) -> Result<Measured, Error> {
-    let count = |name: &str, each: usize| -> Result<strace::Calls, Error> {
+    let count = |name: &str, load: Load, each: usize| -> Result<strace::Calls, Error> {
         let out = scratch.join(name);
         let subject = Subject::start(release, backends, &Under::Strace(&out))?;
-        load::on_many_connections(subject.port, CONNECTIONS, each)?;
+        load(subject.port, CONNECTIONS, each)?;
         subject.end()?;
         strace::read(&out)
     };
-    let few = count("calls-few", FEW_EACH)?;
-    let many = count("calls-many", MANY_EACH)?;
+    let pair = |load: Load, few: &str, many: &str| -> Result<[strace::Calls; 2], Error> {
+        Ok([count(few, load, FEW_EACH)?, count(many, load, MANY_EACH)?])
+    };
     let requests = ((MANY_EACH - FEW_EACH) * CONNECTIONS) as f64;
-    let per_request = |few: u64, many: u64| many.saturating_sub(few) as f64 / requests;
+    let per_request = |calls: &[strace::Calls; 2], of: fn(&strace::Calls) -> u64| {
+        of(&calls[1]).saturating_sub(of(&calls[0])) as f64 / requests
+    };
+    let kept = pair(load::on_many_connections, "calls-few", "calls-many")?;
+    let new = pair(load::on_new_connections, "calls-few-new", "calls-many-new")?;
     Ok(vec![
-        (SYSTEM_CALLS, per_request(few.transfers(), many.transfers())),
-        (EVENT_WAITS, per_request(few.waits(), many.waits())),
+        (SYSTEM_CALLS, per_request(&kept, strace::Calls::transfers)),
+        (EVENT_WAITS, per_request(&kept, strace::Calls::waits)),
+        (ACCEPTS, per_request(&new, strace::Calls::accepts)),
+        (CONNECTION_CALLS, per_request(&new, strace::Calls::all)),
     ])
 }
 
@@ -140,7 +157,7 @@ fn verdict(measured: &Measured, scratch: &Path) -> Result<(), Error> {
     }
     Err(Error::Failed(format!(
         "costs more than its bound:\n    {}\n  `callgrind_annotate --inclusive=yes {}/many-0*` shows where instructions go, \
-         and {}/calls-many which system calls there are. If it is worth it, raise the bound in {} in the same commit, \
+         and {}/calls-many and calls-many-new which system calls there are. If it is worth it, raise the bound in {} in the same commit, \
          with the figures before and after",
         exceeded.join("\n    "),
         scratch.display(),

@@ -14,6 +14,7 @@ const TRANSFERS: [&str; 16] = [
     "sendmsg", "sendmmsg", "send", "sendfile", "splice",
 ];
 const WAITS: [&str; 5] = ["epoll_wait", "epoll_pwait", "epoll_pwait2", "poll", "ppoll"];
+const ACCEPTS: [&str; 2] = ["accept", "accept4"];
 
 /// The tracer writes its table after its program has ended.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -29,6 +30,14 @@ impl Calls {
 
     pub(super) fn waits(&self) -> u64 {
         self.sum(&WAITS)
+    }
+
+    pub(super) fn accepts(&self) -> u64 {
+        self.sum(&ACCEPTS)
+    }
+
+    pub(super) fn all(&self) -> u64 {
+        self.0.values().sum()
     }
 
     fn sum(&self, names: &[&str]) -> u64 {
@@ -86,6 +95,7 @@ mod tests {
         assert_eq!(Calls::parse(TABLE), None);
         let total = "100.00    2.839485          22    125726        79 total\n";
         let calls = Calls::parse(&format!("{TABLE}{total}")).unwrap();
-        assert_eq!((calls.transfers(), calls.waits()), (30994 + 30957 + 62016, 1149));
+        assert_eq!((calls.transfers(), calls.waits(), calls.accepts()), (30994 + 30957 + 62016, 1149, 0));
+        assert_eq!(calls.all(), 1149 + 30994 + 30957 + 62016 + 27);
     }
 }
