@@ -1,5 +1,7 @@
 //! The ground of a benchmark: a directory of its own, the cores, and the backends that serve files.
 
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -63,7 +65,10 @@ impl Drop for Dir {
     }
 }
 
-/// One NGINX that serves the files of all works at many addresses.
+/// Replies up to this are said from memory, in one piece with their head, as applications do; what is longer is a file.
+const SAID: usize = 1024;
+
+/// One NGINX that answers the requests of all works at many addresses.
 pub(super) struct FileServer {
     /// As HOST:PORT.
     pub(super) addresses: Vec<String>,
@@ -77,8 +82,15 @@ impl FileServer {
         let [port] = free_ports()?;
         let addresses: Vec<String> =
             (0..count).map(|n| format!("127.0.{}.{}:{port}", 1 + n / 250, 1 + n % 250)).collect();
-        for (path, bytes) in files() {
-            dir.write(path.trim_start_matches('/'), &"x".repeat(bytes))?;
+        let mut said = String::new();
+        // Several works ask for the same.
+        for (path, bytes) in files().collect::<BTreeMap<_, _>>() {
+            let body = "x".repeat(bytes);
+            if bytes <= SAID {
+                let _ = writeln!(said, "    location = {path} {{ return 200 {body}; }}");
+            } else {
+                dir.write(path.trim_start_matches('/'), &body)?;
+            }
         }
         // The first address is that of `http::connect`.
         let listen: String = std::iter::once(format!("127.0.0.1:{port}"))
@@ -86,8 +98,10 @@ impl FileServer {
             .map(|address| format!("    listen {address};\n"))
             .collect();
         let root = dir.path().display();
-        let server =
-            format!("  sendfile on;\n  open_file_cache max=10;\n  server {{\n{listen}    root {root};\n  }}\n");
+        // Without `tcp_nopush` the head of a file is a packet of its own.
+        let server = format!(
+            "  sendfile on;\n  tcp_nopush on;\n  open_file_cache max=10;\n  server {{\n{listen}    root {root};\n{said}  }}\n"
+        );
         let name = format!("backend-{port}");
         let config = dir.write(&format!("{name}.conf"), &nginx_config(dir.path(), &name, &server))?;
         let mut process = Process::start(dir.path(), cores, Path::new("nginx"), |nginx| nginx.arg("-c").arg(config))?;
@@ -96,7 +110,7 @@ impl FileServer {
     }
 }
 
-/// Every file that is asked for, with its length.
+/// Everything that is asked for, with its length.
 fn files() -> impl Iterator<Item = (&'static str, usize)> {
     WORKS.iter().filter_map(|work| match work.kind {
         Kind::Http(http) if http.upload == 0 => Some((http.path, http.reply)),
