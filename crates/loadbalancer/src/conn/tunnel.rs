@@ -13,7 +13,7 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
@@ -22,7 +22,7 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::client::Client;
-use crate::deadline::Waiting;
+use crate::deadline::{SWEEP_INTERVAL, Waiting};
 use crate::proxy::Record;
 use crate::tunnels::Facts;
 use crate::upstream::UpstreamConn;
@@ -67,7 +67,6 @@ impl Tunnel {
         row.to_client(received.len());
         let (mut up, mut down) = (Direction::new(early), Direction::new(received));
         let ended = poll_fn(|cx| {
-            client.worker.clock.read();
             client.deadline.watch(cx.waker());
             // Both, always: each leaves its own wake-up behind.
             let to_backend = up.poll(cx, &mut stream, &mut backend, client, |bytes| row.to_backend(bytes));
@@ -167,14 +166,20 @@ impl Direction {
 
 impl Row {
     fn to_backend(&self, bytes: usize) {
-        let sent = self.facts.to_backend.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
-        self.record.borrow_mut().sent_to_backend(sent);
+        self.record.borrow_mut().sent_to_backend(count(&self.facts.to_backend, bytes));
     }
 
     fn to_client(&self, bytes: usize) {
         self.record.borrow_mut().sent_to_client(bytes as u64);
-        self.facts.to_client.fetch_add(bytes as u64, Ordering::Relaxed);
+        count(&self.facts.to_client, bytes);
     }
+}
+
+/// Adds to what nobody else adds to; returns the sum.
+fn count(total: &AtomicU64, bytes: usize) -> u64 {
+    let sum = total.load(Ordering::Relaxed) + bytes as u64;
+    total.store(sum, Ordering::Relaxed);
+    sum
 }
 
 impl Drop for Row {
@@ -187,7 +192,8 @@ impl Drop for Row {
     }
 }
 
-/// Something moved: the tunnel's time starts anew.
+/// Something moved: the tunnel's time starts anew. Counted from when the clock was last read, which is a sweep ago at most:
+/// a reading for each message would be dearer than all else that is done here for one.
 fn stay_alive(client: &Client) {
-    client.wait_for(Waiting::Tunnel, client.worker.shared.config.timeouts.tunnel);
+    client.wait_for(Waiting::Tunnel, client.worker.shared.config.timeouts.tunnel + SWEEP_INTERVAL);
 }
