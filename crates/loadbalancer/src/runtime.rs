@@ -112,7 +112,7 @@ async fn serve(
     peers: &[mpsc::Sender<Handed>],
     mut phase: watch::Receiver<Phase>,
 ) {
-    let listener = match Listener::new(listener) {
+    let listener = match Listener::new(listener, peers.len()) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, id = worker.id, "worker cannot listen"),
     };
