@@ -169,7 +169,7 @@ async fn end(client: &Rc<Client>, mut io: Socket, served: Result<(), Broken>, un
         // Not all of a response is out: as above.
         io.stream.reset_at_close();
     } else if client.owes_refusal() {
-        refusal::write(client, &mut io.stream).await;
+        refusal::write(client, &io.stream);
         linger(io.stream).await;
     } else if client.unread.get() || io.has_unread() {
         linger(io.stream).await;

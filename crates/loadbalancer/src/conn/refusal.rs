@@ -1,8 +1,6 @@
 //! The reply to what never became a request: written straight to the socket, since hyper has nothing to answer.
 
 use std::fmt::Write as _;
-use std::future::poll_fn;
-use std::task::Poll;
 
 use http::StatusCode;
 
@@ -10,7 +8,7 @@ use super::client::Client;
 use super::socket::ClientSocket;
 
 /// Answers with why the connection ends.
-pub(super) async fn write(client: &Client, stream: &mut ClientSocket) {
+pub(super) fn write(client: &Client, stream: &ClientSocket) {
     let Some(reason) = client.rejected() else { return };
     tracing::debug!(reason = reason.as_str(), client = %client.address, "refused");
     let status = StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::BAD_REQUEST);
@@ -27,9 +25,5 @@ pub(super) async fn write(client: &Client, stream: &mut ClientSocket) {
         if client.wants_head_only() { "" } else { &text }
     );
     // Best effort: the socket's buffer is empty unless the client is up to something.
-    let _ = poll_fn(|cx| match stream.poll_write(cx, reply.as_bytes()) {
-        Poll::Pending => Poll::Ready(Ok(0)),
-        written => written,
-    })
-    .await;
+    stream.send_at_once(reply.as_bytes());
 }

@@ -17,6 +17,7 @@ use std::net::TcpStream as Unwatched;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use socket2::SockRef;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, Interest, ReadBuf};
 use tokio::net::TcpStream;
@@ -96,28 +97,40 @@ impl ClientSocket {
         }
     }
 
+    fn socket(&self) -> Option<SockRef<'_>> {
+        match self {
+            Self::Unwatched(stream) | Self::Pours(stream) => Some(stream.into()),
+            Self::Heard(heard) => Some(heard.get_ref().into()),
+            Self::Watched(stream) => Some(stream.into()),
+            Self::Lost => None,
+        }
+    }
+
     /// Its close shall be a reset.
     pub(super) fn reset_at_close(&self) {
-        let linger = Some(std::time::Duration::ZERO);
         // It fails only for a socket that is gone already.
-        let _ = match self {
-            Self::Unwatched(stream) | Self::Pours(stream) => socket2::SockRef::from(stream).set_linger(linger),
-            Self::Heard(heard) => socket2::SockRef::from(heard.get_ref()).set_linger(linger),
-            Self::Watched(stream) => socket2::SockRef::from(stream).set_linger(linger),
-            Self::Lost => Ok(()),
-        };
+        let _ = self.socket().map(|socket| socket.set_linger(Some(std::time::Duration::ZERO)));
     }
 
     /// Whether something has come that nobody has been told of yet. One system call.
     pub(super) fn has_more(&self) -> bool {
         let mut byte = [std::mem::MaybeUninit::uninit()];
-        let peeked = match self {
-            Self::Unwatched(stream) | Self::Pours(stream) => socket2::SockRef::from(stream).peek(&mut byte),
-            Self::Heard(heard) => socket2::SockRef::from(heard.get_ref()).peek(&mut byte),
-            Self::Watched(stream) => socket2::SockRef::from(stream).peek(&mut byte),
-            Self::Lost => return false,
-        };
-        matches!(peeked, Ok(1))
+        self.socket().is_some_and(|socket| matches!(socket.peek(&mut byte), Ok(1)))
+    }
+
+    /// Sends what the socket takes now. The runtime is not asked: it may not know yet that one which it has just begun to
+    /// watch can be written to.
+    pub(super) fn send_at_once(&self, bytes: &[u8]) {
+        let _ = self.socket().map(|socket| socket.send(bytes));
+    }
+
+    /// As [`Self::watch`], for who waits to write. Whoever waits to read was to be told by the former registration: it is
+    /// the same task, and looks again.
+    fn watch_writer(&mut self, cx: &Context<'_>) -> io::Result<&mut TcpStream> {
+        if let Self::Heard(_) = self {
+            cx.waker().wake_by_ref();
+        }
+        self.watch()
     }
 
     /// What is watched no more than it must be, for operations that are tried first.
@@ -169,7 +182,7 @@ impl ClientSocket {
                 written => return Poll::Ready(written),
             }
         }
-        Pin::new(self.watch()?).poll_write(cx, buf)
+        Pin::new(self.watch_writer(cx)?).poll_write(cx, buf)
     }
 
     pub(super) fn poll_write_vectored(
@@ -183,7 +196,7 @@ impl ClientSocket {
                 written => return Poll::Ready(written),
             }
         }
-        Pin::new(self.watch()?).poll_write_vectored(cx, parts)
+        Pin::new(self.watch_writer(cx)?).poll_write_vectored(cx, parts)
     }
 }
 
@@ -208,4 +221,83 @@ fn read_piece(stream: &mut Unwatched, buf: &mut ReadBuf<'_>) -> io::Result<Piece
 /// Also for what a signal has interrupted: the runtime will try again.
 fn would_block(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Wake, Waker};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Ours, and the client's end.
+    fn pair() -> (ClientSocket, std::net::TcpStream) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (ours, _) = listener.accept().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        (ClientSocket::Unwatched(ours), client)
+    }
+
+    async fn read(socket: &mut ClientSocket) -> Vec<u8> {
+        let mut room = vec![0; 8 * PIECE];
+        std::future::poll_fn(|cx| {
+            let mut buf = ReadBuf::new(&mut room);
+            socket.poll_read(cx, &mut buf).map(|read| read.map(|()| buf.filled().to_vec()))
+        })
+        .await
+        .unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_socket_is_watched_no_more_than_it_must_be() {
+        let (mut socket, mut client) = pair();
+        client.write_all(b"at once").unwrap();
+        assert_eq!(read(&mut socket).await, b"at once");
+        assert!(matches!(socket, ClientSocket::Unwatched(_)) && !socket.has_more());
+        // Twice: the second is told of as well.
+        for late in [b"late", b"next"] {
+            let sends = async {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                client.write_all(late).unwrap();
+            };
+            assert_eq!(tokio::join!(read(&mut socket), sends).0, late);
+            assert!(matches!(socket, ClientSocket::Heard(_)));
+        }
+        client.write_all(&[b'x'; 3 * PIECE]).unwrap();
+        assert_eq!(read(&mut socket).await.len(), PIECE);
+        assert!(matches!(socket, ClientSocket::Pours(_)) && socket.has_more());
+        assert_eq!(read(&mut socket).await.len(), 2 * PIECE);
+        assert!(matches!(socket, ClientSocket::Watched(_)) && !socket.has_more());
+        socket.send_at_once(b"no");
+        drop(socket);
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert_eq!(answer, "no");
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_to_read_is_woken_when_a_write_changes_how_it_is_watched() {
+        let (mut socket, _client) = pair();
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut cx = Context::from_waker(&waker);
+        let mut room = [0; PIECE];
+        assert!(socket.poll_read(&mut cx, &mut ReadBuf::new(&mut room)).is_pending());
+        assert_eq!(woken.0.load(Ordering::SeqCst), 0);
+        while socket.poll_write(&mut cx, &[0; 64 * 1024]).is_ready() {}
+        assert!(matches!(socket, ClientSocket::Watched(_)));
+        assert!(woken.0.load(Ordering::SeqCst) > 0);
+    }
 }

@@ -28,7 +28,7 @@ const AHEAD: usize = 2 * 1024;
 /// A response up to this size leaves in one piece: copying it is cheaper than what the kernel does for several.
 const ONE_PIECE: usize = 2 * 1024;
 
-/// The client's socket, watched.
+/// The client's socket, behind the door.
 pub(super) struct Socket {
     pub(super) stream: ClientSocket,
     client: Rc<Client>,

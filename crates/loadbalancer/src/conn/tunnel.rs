@@ -81,6 +81,8 @@ impl Tunnel {
             }
         });
         let ended = ended.await;
+        // Its row in the log says when.
+        client.worker.clock.read();
         row.end.set(ended);
     }
 }
@@ -192,8 +194,9 @@ impl Drop for Row {
     }
 }
 
-/// Something moved: the tunnel's time starts anew. Counted from when the clock was last read, which is a sweep ago at most:
-/// a reading for each message would be dearer than all else that is done here for one.
+/// Something moved: the tunnel's time starts anew. Counted from when the clock was last read, which on a worker that keeps
+/// up is a sweep ago at most, so that a tunnel may be idle for up to two sweeps longer: a reading for each message would be
+/// dearer than all else that is done here for one.
 fn stay_alive(client: &Client) {
     client.wait_for(Waiting::Tunnel, client.worker.shared.config.timeouts.tunnel + SWEEP_INTERVAL);
 }
