@@ -1,4 +1,4 @@
-//! The ground of a benchmark: a directory of its own, the cores, and the backends that serve files.
+//! The ground of a benchmark: a directory of its own, the cores, and the backends that answer with small replies and files.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
