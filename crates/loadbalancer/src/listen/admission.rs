@@ -25,7 +25,7 @@ pub(crate) struct Admission {
     /// Workers that wait for a place.
     waiting: AtomicUsize,
     freed: Notify,
-    /// A client waits for a place. Set by a worker that has none, and taken back by the one that makes room.
+    /// A client waits for a place. Written by workers that have none, and taken back by the one that makes room.
     wanted: AtomicBool,
     pauses: [Pauses; Pause::ALL.len()],
     pub per_client: Option<Arc<PerClient>>,
@@ -120,9 +120,9 @@ impl Admission {
         }
     }
 
-    /// Says that a client waits for a place.
-    pub(super) fn ask_for_room(&self) {
-        self.wanted.store(true, Ordering::Relaxed);
+    /// Says whether a client waits for a place.
+    pub(super) fn ask_for_room(&self, wanted: bool) {
+        self.wanted.store(wanted, Ordering::Relaxed);
     }
 
     /// Whether a client waits for a place, and nobody else makes room for it. A hint: who still waits asks again.

@@ -43,6 +43,9 @@ const SLACK: usize = 1;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
+/// How long a worker that finds no place leaves the others to accept the client that has the last one.
+const LAST_CLIENT: Duration = Duration::from_millis(10);
+
 /// Errors after which the last emptying of the queue is given up, and the pause after each.
 const MOST_LAST_ERRORS: u32 = 100;
 const LAST_PAUSE: Duration = Duration::from_millis(10);
@@ -173,8 +176,10 @@ pub(crate) async fn accept(
                 tokio::select! {
                     () = &mut stop => break,
                     () = admission.free() => {}
-                    () = ask_for_room(worker, &listener) => {}
+                    () = ask_for_room(admission, &listener) => {}
                 }
+                // Who still waits asks again.
+                admission.ask_for_room(false);
             }
             // The client gave up while it waited: its business.
             Next::Failed(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
@@ -209,13 +214,14 @@ async fn next(worker: &Worker, listener: &Listener) -> Next {
     .await
 }
 
-/// Says that a place is wanted, whenever a client waits for one: as often as connections at rest are swept. Never ends.
-async fn ask_for_room(worker: &Worker, listener: &Listener) {
+/// Says whether a client waits for a place, as often as connections at rest are swept. Not at once: whoever took the last
+/// place may be about to accept the client that it is for, and then nobody waits. Never ends.
+async fn ask_for_room(admission: &Admission, listener: &Listener) {
+    let mut pause = LAST_CLIENT;
     loop {
-        if listener.somebody_waits() {
-            worker.shared.admission.ask_for_room();
-        }
-        tokio::time::sleep(SWEEP_INTERVAL).await;
+        tokio::time::sleep(pause).await;
+        admission.ask_for_room(listener.somebody_waits());
+        pause = SWEEP_INTERVAL;
     }
 }
 
@@ -310,5 +316,28 @@ mod tests {
                 assert!(!listener.somebody_waits());
             }
         }
+    }
+    #[tokio::test]
+    async fn room_is_asked_for_while_a_client_waits_and_not_for_one_that_is_being_accepted() {
+        let socket = bind(IpAddr::V4(Ipv4Addr::LOCALHOST), 0).unwrap();
+        let address = socket.local_addr().unwrap();
+        let listener = Listener::new(socket, 1).unwrap();
+        let admission = Admission::new(1, None);
+        // Looked at once for all that it does at once, and then for as long as it takes to ask.
+        let ask = async |until: &mut (dyn Future<Output = ()> + Unpin)| {
+            tokio::select! {
+                biased;
+                () = ask_for_room(&admission, &listener) => {}
+                () = until => {}
+            }
+            admission.is_asked_for_room()
+        };
+        let soon = || Box::pin(tokio::time::sleep(LAST_CLIENT * 3));
+        let _client = TcpStream::connect(address).unwrap();
+        assert!(!ask(&mut std::future::ready(())).await, "not at once");
+        assert!(ask(&mut soon()).await, "it waits");
+        listener.accept_now().unwrap();
+        admission.ask_for_room(true);
+        assert!(!ask(&mut soon()).await, "it has been accepted");
     }
 }
