@@ -55,6 +55,8 @@ pub(crate) struct Client {
     answered: Cell<bool>,
     /// Whether a byte of the current head has come.
     head_begun: Cell<bool>,
+    /// The connection ends behind the current response.
+    last_response: Cell<bool>,
     requests: Cell<u64>,
     upload: Pace,
     download: Pace,
@@ -87,6 +89,7 @@ impl Client {
             busy: Cell::default(),
             answered: Cell::default(),
             head_begun: Cell::default(),
+            last_response: Cell::default(),
             requests: Cell::new(past.requests),
             upload: Pace::default(),
             download: Pace::default(),
@@ -189,6 +192,16 @@ impl Client {
     /// Whether the response to the current request is to be the connection's last.
     pub(crate) fn is_last_request(&self) -> bool {
         self.requests.get() >= self.worker.shared.config.limits.requests_per_connection
+    }
+
+    /// The current response is the connection's last, and says so.
+    pub(crate) fn last_response(&self) {
+        self.last_response.set(true);
+    }
+
+    /// Whether what is sent now is the end of the connection's last response.
+    pub(super) fn is_at_the_end(&self) -> bool {
+        self.last_response.get() && self.answered.get()
     }
 
     /// The response is complete, but perhaps not yet taken by the client: until it is flushed, its body's time runs.

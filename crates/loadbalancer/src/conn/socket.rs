@@ -13,10 +13,11 @@
 //! matter has its socket watched by the worker's next sweep (see [`Deadline`](crate::deadline::Deadline)).
 
 use std::io::{self, Read as _, Write as _};
-use std::net::TcpStream as Unwatched;
+use std::net::{Shutdown, TcpStream as Unwatched};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use rustix::net::{SendFlags, send};
 use socket2::SockRef;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, Interest, ReadBuf};
@@ -185,6 +186,24 @@ impl ClientSocket {
         Pin::new(self.watch_writer(cx)?).poll_write(cx, buf)
     }
 
+    /// As [`Self::poll_write`], for the last that is sent: a socket that is tried first keeps it until [`Self::end`], which
+    /// must follow, and both leave in one packet.
+    pub(super) fn poll_write_last(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if let Some(stream) = self.unwatched() {
+            match send(&*stream, buf, SendFlags::MORE | SendFlags::NOSIGNAL).map_err(io::Error::from) {
+                Err(error) if would_block(&error) => {}
+                sent => return Poll::Ready(sent),
+            }
+        }
+        Pin::new(self.watch_writer(cx)?).poll_write(cx, buf)
+    }
+
+    /// Says that nothing more is sent.
+    pub(super) fn end(&self) {
+        // It fails only for a socket that is gone already.
+        let _ = self.socket().map(|socket| socket.shutdown(Shutdown::Write));
+    }
+
     pub(super) fn poll_write_vectored(
         &mut self,
         cx: &mut Context<'_>,
@@ -299,5 +318,19 @@ mod tests {
         while socket.poll_write(&mut cx, &[0; 64 * 1024]).is_ready() {}
         assert!(matches!(socket, ClientSocket::Watched(_)));
         assert!(woken.0.load(Ordering::SeqCst) > 0);
+    }
+    #[tokio::test]
+    async fn the_last_piece_leaves_with_the_end() {
+        let (mut socket, mut client) = pair();
+        client.set_nonblocking(true).unwrap();
+        let sent = std::future::poll_fn(|cx| socket.poll_write_last(cx, b"the last")).await.unwrap();
+        assert_eq!(sent, 8);
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        assert_eq!(client.read(&mut [0; 9]).unwrap_err().kind(), io::ErrorKind::WouldBlock, "it is kept");
+        socket.end();
+        client.set_nonblocking(false).unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert_eq!(answer, "the last");
     }
 }

@@ -25,7 +25,8 @@ use crate::door::{self, Door, MOST_HELD, Pass};
 /// Room for what comes while a request is under way.
 const AHEAD: usize = 2 * 1024;
 
-/// A response up to this size leaves in one piece: copying it is cheaper than what the kernel does for several.
+/// A response up to this size leaves in one piece: copying it is cheaper than what the kernel does for several. If the
+/// connection ends behind it, the end is part of the same packet, for the same reason.
 const ONE_PIECE: usize = 2 * 1024;
 
 /// The client's socket, behind the door.
@@ -37,6 +38,8 @@ pub(super) struct Socket {
     due: usize,
     /// The client has ended its side.
     ended: bool,
+    /// The last response is with the socket, and not yet its end.
+    owes_end: bool,
 }
 
 /// hyper's end of a [`Socket`]. Borrowed only within one call, never across an `.await`.
@@ -44,7 +47,7 @@ pub(super) struct ClientStream(pub(super) Rc<RefCell<Socket>>);
 
 impl Socket {
     pub(super) fn new(stream: ClientSocket, client: Rc<Client>) -> Rc<RefCell<Self>> {
-        Rc::new(RefCell::new(Self { stream, client, door: Door::default(), due: 0, ended: false }))
+        Rc::new(RefCell::new(Self { stream, client, door: Door::default(), due: 0, ended: false, owes_end: false }))
     }
 
     /// Whether nothing is under way, and nothing is held back.
@@ -194,6 +197,15 @@ impl Socket {
         refusal(reason)
     }
 
+    /// Sends what is in one piece already. A short one that is the last leaves together with the connection's end.
+    fn poll_send_piece(&mut self, cx: &mut Context<'_>, piece: &[u8]) -> Poll<io::Result<usize>> {
+        if piece.len() > ONE_PIECE || !self.client.is_at_the_end() {
+            return self.poll_send(piece.len(), |stream| stream.poll_write(cx, piece));
+        }
+        self.owes_end = true;
+        self.poll_send(piece.len(), |stream| stream.poll_write_last(cx, piece))
+    }
+
     /// Sends something of `length` bytes, and watches how it gets on.
     fn poll_send(
         &mut self,
@@ -241,7 +253,7 @@ impl AsyncRead for ClientStream {
 
 impl AsyncWrite for ClientStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.0.borrow_mut().poll_send(buf.len(), |stream| stream.poll_write(cx, buf))
+        self.0.borrow_mut().poll_send_piece(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -258,7 +270,7 @@ impl AsyncWrite for ClientStream {
         let mut piece = worker.scratch.borrow_mut();
         piece.clear();
         parts.iter().for_each(|part| piece.extend_from_slice(part));
-        socket.poll_send(length, |stream| stream.poll_write(cx, &piece))
+        socket.poll_send_piece(cx, &piece)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -267,7 +279,10 @@ impl AsyncWrite for ClientStream {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // hyper flushes the socket once its own buffer is empty, and only then. A socket itself has nothing to flush.
-        let socket = self.0.borrow();
+        let mut socket = self.0.borrow_mut();
+        if std::mem::take(&mut socket.owes_end) {
+            socket.stream.end();
+        }
         let waiting = socket.has_unread() || socket.ended;
         if socket.client.flushed(begins_a_head(&socket.door.held)) && waiting {
             // What was held back may go on, and nothing else will wake hyper for it.

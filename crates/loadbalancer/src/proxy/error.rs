@@ -5,16 +5,16 @@ use std::fmt::Write as _;
 use std::rc::Rc;
 use std::time::Duration;
 
+use http::Method;
 use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{Method, Version};
 use hyper::{Response, StatusCode};
 use lb_core::metrics::{LocalReply, Rejected};
 
 use super::admit::Refused;
 use super::body::ProxyBody;
 use super::request::{Outbound, describe};
-use super::response::{METHODS, close_when_draining, say_attempts, say_close};
+use super::response::{METHODS, say_attempts, say_if_last};
 use crate::access::Entry;
 use crate::conn::Client;
 
@@ -189,15 +189,11 @@ pub(super) fn reply(
         headers.insert(ALLOW, HeaderValue::from_static(METHODS));
     }
     // What is left of a body nobody wanted must not be taken for the next request (RFC 9112 §9.3).
-    if head.headers.contains_key(TRANSFER_ENCODING)
+    let must_end = head.headers.contains_key(TRANSFER_ENCODING)
         || head.headers.contains_key(CONTENT_LENGTH)
         || matches!(kind, Kind::Rejected(_) | Kind::Local(LocalReply::Overloaded))
-        || head.version == Version::HTTP_10
-        || client.is_last_request()
-    {
-        say_close(headers);
-    }
-    close_when_draining(client, headers);
+        || request.is_some_and(|request| request.ends_connection);
+    say_if_last(client, must_end, headers);
     response
 }
 

@@ -31,6 +31,8 @@ pub(super) struct Outbound<'a> {
     pub request_id: RequestId<'a>,
     /// Whether a body, even an empty one, was announced by `Content-Length`.
     pub length_announced: bool,
+    /// The client's connection must not be kept behind its response: it says so, or speaks HTTP/1.0 (RFC 9112 §9.3).
+    pub ends_connection: bool,
     /// The client waits for 100 before it sends its body (RFC 9110 §10.1.1).
     pub expects_continue: bool,
     /// The protocol it wants to go on with, if that may be (RFC 9110 §7.8).
@@ -114,12 +116,14 @@ impl<'a> Outbound<'a> {
         let modern = head.version != Version::HTTP_10;
         let mut upgrade = None;
         let mut takes_trailers = false;
+        let mut ends_connection = !modern;
         let seen = Seen::of(head);
         if seen.connection {
             let named = Named::by(head)?;
             // What follows its head must be the tunnel's.
             let alone = named.upgrade && modern && !asking.has_body;
             upgrade = if alone { upgrade_of(asking.upgrades, head) } else { None };
+            ends_connection |= named.close;
             takes_trailers = named.te && head.headers.get_all(TE).iter().any(|te| lists(te.as_bytes(), "trailers"));
         }
         if seen.via && is_loop(asking.via, head) {
@@ -137,6 +141,7 @@ impl<'a> Outbound<'a> {
             host: host(head)?,
             request_id,
             length_announced: seen.length,
+            ends_connection,
             expects_continue: seen.expect && expectation(head)? && modern,
             upgrade,
             takes_trailers,
@@ -186,6 +191,7 @@ fn time_left(head: &Parts) -> Option<Duration> {
 /// What `Connection` names, as far as that is not only to be left out.
 #[derive(Default)]
 struct Named {
+    close: bool,
     upgrade: bool,
     te: bool,
 }
@@ -200,6 +206,7 @@ impl Named {
             for word in words(value.as_bytes()) {
                 match word.len() {
                     2 if word.eq_ignore_ascii_case(b"te") => named.te = true,
+                    5 if word.eq_ignore_ascii_case(b"close") => named.close = true,
                     7 if word.eq_ignore_ascii_case(b"upgrade") => named.upgrade = true,
                     4 if word.eq_ignore_ascii_case(b"host") => return Err(bad(Rejected::ConnectionNames)),
                     14 if word.eq_ignore_ascii_case(b"content-length") => return Err(bad(Rejected::ConnectionNames)),

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::SystemTime;
 
 use http::header::{ALLOW, CONNECTION, HeaderValue, UPGRADE, VIA};
-use http::{HeaderMap, StatusCode, Version};
+use http::{HeaderMap, StatusCode};
 use hyper::Response;
 
 use super::body::ProxyBody;
@@ -64,17 +64,9 @@ pub(super) fn forward(client: &Rc<Client>, request: &Outbound<'_>, reached: Reac
     let shared = &client.worker.shared;
     response.headers_mut().append(VIA, if old { shared.old_via.clone() } else { shared.via.clone() });
     say_attempts(client, response.headers_mut());
-    // RFC 9112 §9.3: a proxy must not keep a connection with an HTTP/1.0 client.
     // What the client sends behind a request to switch may be meant for the other protocol.
-    if unasked
-        || refused
-        || request.upgrade.is_some()
-        || request.head.version == Version::HTTP_10
-        || client.is_last_request()
-    {
-        say_close(response.headers_mut());
-    }
-    close_when_draining(client, response.headers_mut());
+    let must_end = unasked || refused || request.upgrade.is_some() || request.ends_connection;
+    say_if_last(client, must_end, response.headers_mut());
     response
 }
 
@@ -123,10 +115,7 @@ pub(super) fn options_here(client: &Client, request: &Outbound<'_>, entry: Entry
     if let Ok(id) = HeaderValue::from_bytes(request.request_id.as_bytes()) {
         headers.insert("x-request-id", id);
     }
-    if request.length_announced || request.head.version == Version::HTTP_10 || client.is_last_request() {
-        say_close(headers);
-    }
-    close_when_draining(client, headers);
+    say_if_last(client, request.length_announced || request.ends_connection, headers);
     client.response_done();
     response
 }
@@ -138,14 +127,11 @@ pub(super) fn say_attempts(client: &Client, headers: &mut HeaderMap) {
     }
 }
 
-/// The connection ends behind this response (RFC 9112 §9.6).
-pub(super) fn say_close(headers: &mut HeaderMap) {
-    headers.insert(CONNECTION, HeaderValue::from_static("close"));
-}
-
-/// While the balancer shuts down each response is the last on its connection (RFC 9112 §9.6).
-pub(super) fn close_when_draining(client: &Client, headers: &mut HeaderMap) {
-    if client.worker.draining.get() {
-        say_close(headers);
+/// Says whether the connection ends behind this response (RFC 9112 §9.6): if it must, if it has had as many requests as it
+/// may, and while the balancer shuts down.
+pub(super) fn say_if_last(client: &Client, must_end: bool, headers: &mut HeaderMap) {
+    if must_end || client.is_last_request() || client.worker.draining.get() {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        client.last_response();
     }
 }
