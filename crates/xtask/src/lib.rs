@@ -42,6 +42,9 @@ enum Command {
     Train { directory: std::path::PathBuf },
     /// Measure the load balancer's CPU time per request beside NGINX and HAProxy
     Bench(bench::Args),
+    /// The least that any proxy must do; `bench` starts it
+    #[command(hide = true)]
+    Relay(bench::relay::Args),
     /// Break servers, network and surroundings under load, and prove from three books that nothing was lost
     Faults(faults::Args),
     /// One server that breaks on order; `faults` starts it
@@ -64,6 +67,7 @@ pub fn run(cli: Cli) -> Result<(), Error> {
         Command::Release => release::run(),
         Command::Train { directory } => bench::train(&directory),
         Command::Bench(args) => bench::run(&args),
+        Command::Relay(args) => bench::relay::run(&args).map_err(|e| Error::Failed(format!("relay: {e}"))),
         Command::Faults(args) => faults::run(&args),
         Command::FaultOrigin(args) => faults::origin::run(&args),
         Command::Sizes => check::sizes::run(),

@@ -6,11 +6,12 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::contender::{Contender, Origin, Proxy, Setup};
+use super::contender::{Contender, Origin, Setup};
 use super::idle::Idle;
 use super::measure::{AT_REST, Ground, enough_descriptors};
 use super::origin::BACKENDS;
 use super::proc::{CpuTime, cpu_time, worker_times};
+use super::relay::Relay;
 use super::results::Pair;
 use super::site::FileServer;
 use super::work::{Bound, Check, SMALL_REPLIES};
@@ -36,15 +37,34 @@ const LEAST_SHARE: f64 = 0.25;
 /// One pair; which of the two comes first changes with the round.
 pub(super) fn measure(ground: &Ground<'_>, check: &Check, contender: Contender, round: u32) -> Result<Pair, Error> {
     match check.bound {
-        Bound::Backends { backends, .. } => {
-            let many = FileServer::start(&ground.dir, &ground.cores.load, backends)?;
-            let with = |backends| process_cost(ground, contender, &Setup { backends, ..ground.setup(Origin::Files) });
-            pair(round, || with(&ground.files.addresses), || with(&many.addresses))
-        }
+        Bound::Backends { backends, .. } => few_and_many(ground, backends, round, |backends| {
+            process_cost(ground, contender, &Setup { backends, ..ground.setup(Origin::Files) })
+        }),
         Bound::Idle { connections, .. } => idle(ground, connections),
         Bound::Workers { .. } => workers(ground, round),
         Bound::AccessLog { .. } => access_log(ground, round),
     }
+}
+
+/// The same of the least that any proxy must do, where that says whose the cost is.
+pub(super) fn measure_relay(ground: &Ground<'_>, check: &Check, round: u32) -> Option<Result<Pair, Error>> {
+    let Bound::Backends { backends, .. } = check.bound else { return None };
+    Some(few_and_many(ground, backends, round, |backends| {
+        let relay = Relay::start(ground.dir.path(), &ground.cores.proxy, backends)?;
+        let wrk = ground.wrk();
+        wrk.warm_up(relay.port, &SMALL_REPLIES, WARM_UP_S)?;
+        loaded(ground, relay.pid(), relay.port, &wrk)
+    }))
+}
+
+fn few_and_many(
+    ground: &Ground<'_>,
+    many: usize,
+    round: u32,
+    cost: impl Fn(&[String]) -> Result<f64, Error>,
+) -> Result<Pair, Error> {
+    let many = FileServer::start(&ground.dir, &ground.cores.load, many)?;
+    pair(round, || cost(&ground.files.addresses), || cost(&many.addresses))
 }
 
 fn pair(
@@ -65,13 +85,13 @@ fn pair(
 fn process_cost(ground: &Ground<'_>, contender: Contender, setup: &Setup<'_>) -> Result<f64, Error> {
     let (proxy, wrk) = (contender.start(setup)?, ground.wrk());
     wrk.warm_up(proxy.port, &SMALL_REPLIES, WARM_UP_S)?;
-    loaded(ground, &proxy, &wrk)
+    loaded(ground, proxy.pid(), proxy.port, &wrk)
 }
 
-fn loaded(ground: &Ground<'_>, proxy: &Proxy, wrk: &Wrk<'_>) -> Result<f64, Error> {
-    let before = cpu_time(proxy.pid())?;
-    let done = wrk.load(proxy.port, &SMALL_REPLIES, ground.seconds)?;
-    let (user_us, kernel_us) = cpu_time(proxy.pid())?.per(before, done.requests)?;
+fn loaded(ground: &Ground<'_>, pid: u32, port: u16, wrk: &Wrk<'_>) -> Result<f64, Error> {
+    let before = cpu_time(pid)?;
+    let done = wrk.load(port, &SMALL_REPLIES, ground.seconds)?;
+    let (user_us, kernel_us) = cpu_time(pid)?.per(before, done.requests)?;
     Ok(user_us + kernel_us)
 }
 
@@ -81,10 +101,10 @@ fn idle(ground: &Ground<'_>, connections: usize) -> Result<Pair, Error> {
     let wrk = ground.wrk();
     let proxy = Contender::Loadbalancer.start(&ground.setup(Origin::Files))?;
     wrk.warm_up(proxy.port, &SMALL_REPLIES, WARM_UP_S)?;
-    let base = loaded(ground, &proxy, &wrk)?;
+    let base = loaded(ground, proxy.pid(), proxy.port, &wrk)?;
     let mut idle = Idle::open(proxy.port, connections).map_err(Error::Failed)?;
     std::thread::sleep(AT_REST);
-    let changed = loaded(ground, &proxy, &wrk)?;
+    let changed = loaded(ground, proxy.pid(), proxy.port, &wrk)?;
     idle.all_open().map_err(Error::Failed)?;
     Ok(Pair { base, changed })
 }
@@ -106,7 +126,7 @@ fn workers(ground: &Ground<'_>, round: u32) -> Result<Pair, Error> {
         })?;
         wrk.warm_up(proxy.port, &SMALL_REPLIES, WARM_UP_S)?;
         let before = worker_times(proxy.pid())?;
-        let cost = loaded(ground, &proxy, &wrk)?;
+        let cost = loaded(ground, proxy.pid(), proxy.port, &wrk)?;
         let spent = spent_us(&before, &worker_times(proxy.pid())?);
         if spent.len() == workers && is_balanced(&spent) {
             return Ok(cost);

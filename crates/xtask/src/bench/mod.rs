@@ -18,6 +18,7 @@ mod open_loop;
 pub(crate) mod origin;
 pub(crate) mod proc;
 pub(crate) mod process;
+pub(crate) mod relay;
 mod report;
 pub(crate) mod results;
 pub(crate) mod site;
@@ -33,7 +34,7 @@ use crate::workspace::{Workspace, cargo};
 use crate::{Error, release, say};
 use contender::Contender;
 use measure::Ground;
-use results::{CheckResult, Results, Sample, Series, WorkResult};
+use results::{CheckResult, Pair, Results, Sample, Series, WorkResult};
 use site::Cores;
 use work::{CHECKS, Check, WORKS, Work};
 
@@ -274,7 +275,7 @@ fn measure_checks(plan: &Plan, ground: &Ground<'_>) -> Vec<CheckResult> {
                     plan,
                     round,
                     &format!("{:12}  {}", contender.name(), check.name),
-                    pair.as_ref().map(|pair| format!("{:.2} instead of {:.2} µs/request", pair.changed, pair.base)),
+                    pair.as_ref().map(pair_figure),
                 );
                 match (pair, contender) {
                     (Ok(pair), Contender::Loadbalancer) => result.pairs.push(pair),
@@ -284,9 +285,20 @@ fn measure_checks(plan: &Plan, ground: &Ground<'_>) -> Vec<CheckResult> {
                     (Err(_), _) => {}
                 }
             }
+            if let Some(pair) = growth::measure_relay(ground, check, round) {
+                let figure = pair.as_ref().map(pair_figure);
+                progress(plan, round, &format!("{:12}  {}", relay::NAME, check.name), figure);
+                if let Ok(pair) = pair {
+                    result.of_peer(relay::NAME).push(pair);
+                }
+            }
         }
     }
     results
+}
+
+fn pair_figure(pair: &Pair) -> String {
+    format!("{:.2} instead of {:.2} µs/request", pair.changed, pair.base)
 }
 
 fn progress(plan: &Plan, round: u32, what: &str, figure: Result<String, &Error>) {
