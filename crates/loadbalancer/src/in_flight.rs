@@ -11,7 +11,8 @@ use lb_core::backend::BackendId;
 use lb_core::metrics::Look;
 
 use crate::clock::Tick;
-use crate::worker::{LocalBackend, View, Worker};
+use crate::view::{LocalBackend, View};
+use crate::worker::Worker;
 
 /// Between two looks while no backend is on its way out: as often as a page shows what they find. While one is, each
 /// sweep looks.
@@ -25,7 +26,7 @@ impl Worker {
         }
         self.looked.set(now);
         let known: HashMap<BackendId, &LocalBackend> =
-            view.pools.iter().flatten().map(|local| (local.backend.id, &**local)).collect();
+            view.pools.iter().flatten().map(|local| (local.id, &***local)).collect();
         self.sweep.each(|deadline| {
             let Some((backend, kind, age)) = deadline.under_way(now) else { return };
             // One that was removed: nobody asks for it.

@@ -31,6 +31,7 @@ mod shutdown;
 mod tunnels;
 mod turns;
 mod upstream;
+mod view;
 mod wait_drained;
 mod worker;
 

@@ -1,9 +1,8 @@
 //! One worker: everything that belongs to one thread of the data plane, and its view of what all threads share.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
-use std::net::SocketAddr;
-use std::rc::{Rc, Weak};
+use std::hint::black_box;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -11,11 +10,9 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use crossbeam_utils::CachePadded;
 use http::HeaderValue;
-use lb_core::api::AdminState;
-use lb_core::backend::{Backend, BackendId};
-use lb_core::gate::Gate;
+use lb_core::backend::BackendId;
 use lb_core::health::Failure;
-use lb_core::metrics::{BackendShard, LocalReply, Look, Rejected, WorkerShard};
+use lb_core::metrics::{LocalReply, Rejected, WorkerShard};
 use lb_core::overload::Level;
 use lb_core::rate::RateLimiter;
 use lb_core::retry::{ActiveRetries, RetryBudget, RetryPolicy};
@@ -26,13 +23,14 @@ use crate::access;
 use crate::clock::{Clock, Tick};
 use crate::config::Config;
 use crate::conn::Rest;
-use crate::deadline::{Deadline, Ending, Sweep};
+use crate::deadline::{Ending, Sweep};
 use crate::descriptors::Shares;
 use crate::listen::Admission;
 use crate::overload::Overload;
 use crate::tunnels::Tunnels;
 use crate::turns::Turns;
-use crate::upstream::{ConnCache, OpenConns, UpstreamConn, Via};
+use crate::upstream::{OpenConns, Via};
+use crate::view::View;
 
 /// How long what is idle is still served once its end is wanted. A client that has just sent its next request, or is
 /// about to, gets an answer with `Connection: close` instead of a reset, and a tunnel is not cut inside a message; a
@@ -44,9 +42,6 @@ const PIECE: usize = 16 * 1024;
 
 /// Idle connections that are closed at once for those who wait: what more want is closed by the next sweep.
 const MOST_ROOM: usize = 64;
-
-/// Tunnels to one backend that there is room for from the first on.
-const FEWEST_TUNNELS: usize = 4;
 
 /// Long enough for the allocator's own delays.
 const TIDYING_SWEEPS: u32 = 30;
@@ -78,6 +73,10 @@ pub(crate) struct Shared {
     pub live_failures: mpsc::Sender<LiveFailure>,
     /// Backends with as many errors in a row as eject. Bounded; one that finds it full is told again after as many more.
     pub suspects: mpsc::Sender<BackendId>,
+    /// Errors that were held against any backend. Written by workers, behind what they note of the backend (release), and
+    /// read by those that note a success (acquire): while it stands still there is nothing at any backend to take back, and
+    /// none of them has to be looked at for that.
+    pub errors: AtomicU64,
     pub workers: Box<[CachePadded<WorkerSlot>]>,
     pub tunnels: Tunnels,
     /// Repeats under way at the pool.
@@ -146,42 +145,6 @@ pub(crate) struct Worker {
     view: RefCell<Rc<View>>,
 }
 
-/// A snapshot with what this worker keeps for each of its backends.
-pub(crate) struct View {
-    pub snapshot: Arc<Snapshot>,
-    /// In the order of the snapshot's pools and backends.
-    pub pools: Vec<Vec<Rc<LocalBackend>>>,
-    /// Whether some backend is on its way out.
-    pub leaving: bool,
-}
-
-/// What one worker keeps for one backend, across snapshots.
-pub(crate) struct LocalBackend {
-    pub backend: Arc<Backend>,
-    pub address: Cell<Option<SocketAddr>>,
-    /// Its pool's; `None` when nothing is limited.
-    gate: Option<Arc<Gate>>,
-    pub idle: ConnCache,
-    in_rotation: Cell<bool>,
-    /// What is under way at it is to be closed.
-    pub cut: Cell<bool>,
-    /// The count of a look at what is under way.
-    pub look: Cell<Look>,
-    /// An operator wants it free of requests: its tunnels end at their next quiet moment.
-    leaving: Cell<bool>,
-    /// Of tunnels to it; entries of ended ones go when there is no room for another.
-    tunnels: RefCell<Vec<Weak<Deadline>>>,
-    /// Whether it is known to speak HTTP/1.0 only. Written after each response head.
-    pub old: Cell<bool>,
-    /// New connections to it are looked at twice until then: it has reset one, before or after something was sent on it, or
-    /// none has been seen to last yet.
-    pub wary_until: Cell<Tick>,
-    /// Requests of this worker that wait for a connection to it, and the word to the first of them that one was kept.
-    pub awaited: Cell<usize>,
-    pub kept: Notify,
-    worker: usize,
-}
-
 impl Shared {
     /// The state before the control task has published a first snapshot.
     pub(crate) fn new(
@@ -207,6 +170,7 @@ impl Shared {
             generation: AtomicU64::new(0),
             live_failures,
             suspects,
+            errors: AtomicU64::default(),
             admission: Admission::new(shares.clients, config.admission.connections_per_client),
             workers: (0..config.workers).map(|_| CachePadded::default()).collect(),
             tunnels: Tunnels::default(),
@@ -226,65 +190,6 @@ impl Shared {
     }
 }
 
-impl LocalBackend {
-    /// This worker's numbers about it.
-    pub(crate) fn shard(&self) -> &BackendShard {
-        self.backend.shard(self.worker)
-    }
-
-    /// A request that was counted in is through.
-    pub(crate) fn leave(&self) {
-        match &self.gate {
-            None => self.backend.leave(),
-            Some(gate) => gate.leave(&self.backend),
-        }
-    }
-
-    /// A tunnel to it opens, whose time `deadline` keeps.
-    pub(crate) fn tunnel_opens(&self, deadline: &Rc<Deadline>) {
-        remember(&mut self.tunnels.borrow_mut(), deadline);
-        if self.leaving.get() {
-            deadline.hurry();
-        }
-    }
-
-    /// Whether an operator wants it free of requests, now. If not, tunnels that were to end go on until `calm`.
-    fn be_left(&self, leaving: bool, calm: Tick) {
-        if self.leaving.replace(leaving) == leaving {
-            return;
-        }
-        for tunnel in self.tunnels.borrow().iter().filter_map(Weak::upgrade) {
-            if leaving { tunnel.hurry() } else { tunnel.calm(calm) }
-        }
-    }
-
-    /// Keeps a connection whose exchange is through, for a request that waits for one or the next that comes; unless the
-    /// backend has moved or left rotation meanwhile, or its place is worth more.
-    pub(crate) fn keep(&self, connection: Box<UpstreamConn>, now: Tick, most: usize) {
-        if !self.in_rotation.get() || self.address.get() != Some(connection.address) {
-            return;
-        }
-        // What the backend was told is of one client is of no use to others.
-        let here = if connection.on_behalf.is_none() { self.awaited.get() } else { 0 };
-        if !connection.place.as_ref().is_some_and(|place| place.is_better_closed(here)) {
-            self.idle.put(connection, now, most);
-            if here > 0 {
-                self.kept.notify_one();
-            }
-        }
-    }
-}
-
-/// Adds a tunnel. All are looked at only when there is no room, and then as much room is made as there are: so each that
-/// opens pays for few, however many there are, and room for twice the most that were open at a time is all that is kept.
-fn remember(tunnels: &mut Vec<Weak<Deadline>>, deadline: &Rc<Deadline>) {
-    if tunnels.len() == tunnels.capacity() {
-        tunnels.retain(|tunnel| tunnel.strong_count() > 0);
-        tunnels.reserve(tunnels.len().max(FEWEST_TUNNELS));
-    }
-    tunnels.push(Rc::downgrade(deadline));
-}
-
 impl Worker {
     pub(crate) fn new(id: usize, shared: Arc<Shared>) -> Rc<Self> {
         let clock = Clock::since(shared.started);
@@ -293,7 +198,7 @@ impl Worker {
         let reserve = (retry.reserve / shared.config.workers as u32).max(retry.reserve.min(10));
         let policy = RetryPolicy { percent: retry.percent, reserve };
         let budget = RetryBudget::new(policy, clock.read().as_ms());
-        let view = Rc::new(View { snapshot: Arc::default(), pools: Vec::new(), leaving: false });
+        let view = Rc::default();
         let access = shared.access.clone().map(|log| access::Lines::new(log, clock.now()));
         Rc::new(Self {
             id,
@@ -341,52 +246,13 @@ impl Worker {
         Rc::clone(&self.view.borrow())
     }
 
-    /// Takes over a new snapshot: backends are kept by id, idle connections to what left rotation or moved are closed.
+    /// Takes over a new snapshot.
     fn renew(&self) {
         let snapshot = self.shared.snapshot.load_full();
-        let former = self.view.borrow();
-        let known: HashMap<BackendId, &Rc<LocalBackend>> =
-            former.pools.iter().flatten().map(|local| (local.backend.id, local)).collect();
-        let calm = self.clock.now().plus(self.shared.config.timeouts.tunnel);
-        let pools = snapshot.pools.iter().map(|pool| {
-            pool.backends.iter().map(|view| match known.get(&view.backend.id) {
-                Some(local) => {
-                    let moved = local.address.replace(view.address) != view.address;
-                    local.in_rotation.set(pool.takes_requests(view));
-                    local.cut.set(view.cut);
-                    local.be_left(view.admin != AdminState::Ready, calm);
-                    if moved {
-                        local.idle.forget_idle_time();
-                    }
-                    if moved || !pool.takes_requests(view) {
-                        local.idle.clear();
-                    }
-                    Rc::clone(local)
-                }
-                None => Rc::new(LocalBackend {
-                    backend: Arc::clone(&view.backend),
-                    gate: pool.gate.clone(),
-                    address: Cell::new(view.address),
-                    idle: ConnCache::default(),
-                    in_rotation: Cell::new(pool.takes_requests(view)),
-                    cut: Cell::new(view.cut),
-                    look: Cell::default(),
-                    leaving: Cell::new(view.admin != AdminState::Ready),
-                    tunnels: RefCell::default(),
-                    old: Cell::default(),
-                    wary_until: Cell::new(Tick::NEVER),
-                    awaited: Cell::default(),
-                    kept: Notify::new(),
-                    worker: self.id,
-                }),
-            })
-        });
-        let pools = pools.map(Iterator::collect).collect();
-        drop(known);
-        drop(former);
-        let leaving = snapshot.pools.iter().flat_map(|pool| &pool.backends).any(|view| view.admin != AdminState::Ready);
         let generation = snapshot.generation;
-        self.view.replace(Rc::new(View { snapshot, pools, leaving }));
+        let calm = self.clock.now().plus(self.shared.config.timeouts.tunnel);
+        let view = View::of(snapshot, &self.view.borrow(), self.id, calm);
+        self.view.replace(Rc::new(view));
         self.slot().generation.store(generation, Ordering::Release);
     }
 
@@ -401,9 +267,9 @@ impl Worker {
         if let Some(left) = self.tidying.get().checked_sub(1) {
             self.tidying.set(left);
             for _ in 0..TIDYING_SEARCHES {
-                drop(std::hint::black_box(Vec::<u8>::with_capacity(SEARCHED_BYTES)));
+                drop(black_box(Vec::<u8>::with_capacity(SEARCHED_BYTES)));
             }
-            drop(std::hint::black_box(Vec::<u8>::with_capacity(TIDYING_BYTES)));
+            drop(black_box(Vec::<u8>::with_capacity(TIDYING_BYTES)));
         }
     }
 
@@ -461,28 +327,5 @@ impl Worker {
         }
         self.tidy();
         self.slot().heartbeat.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::deadline::Waiting;
-
-    #[test]
-    fn tunnels_that_have_ended_are_forgotten_without_a_look_at_all_for_each_that_opens() {
-        let (sweep, mut tunnels) = (Sweep::default(), Vec::new());
-        let open = || sweep.enter(Waiting::Tunnel, Tick::NEVER);
-        let lasting: Vec<_> = (0..1000).map(|_| open()).collect();
-        lasting.iter().for_each(|tunnel| remember(&mut tunnels, tunnel));
-        let mut looks = 0;
-        for _ in 0..10_000 {
-            let before = tunnels.len();
-            remember(&mut tunnels, &open());
-            looks += usize::from(tunnels.len() <= before);
-        }
-        assert!(looks <= 20, "{looks} looks at a thousand tunnels while ten thousand opened");
-        assert!(tunnels.len() <= 2048 && tunnels.capacity() <= 4096, "{} of {}", tunnels.len(), tunnels.capacity());
-        assert_eq!(tunnels.iter().filter(|tunnel| tunnel.strong_count() > 0).count(), 1000);
     }
 }

@@ -41,10 +41,13 @@ fn rank(q: f64, count: u64) -> u64 {
 }
 
 /// A histogram with one writer. 1.6 KiB.
+///
+/// The sum comes first: whoever has one behind other counters of his has it on the same line of the cache.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Histogram {
-    buckets: [AtomicU64; BUCKETS],
     sum_us: AtomicU64,
+    buckets: [AtomicU64; BUCKETS],
 }
 
 impl Default for Histogram {

@@ -201,10 +201,20 @@ impl TunnelEnd {
 }
 
 /// One worker's numbers about one backend.
+///
+/// In this order, since what each request writes is one line of the cache so, and its bucket another. With many backends
+/// each has left the caches when it has its turn, and every line of it costs as much as hundreds of instructions.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub struct BackendShard {
     /// Responses whose head came from it, by first digit of the status.
     pub responses: [Counter; 5],
+    /// Request body bytes sent to it.
+    pub received_bytes: Counter,
+    /// Response body bytes taken from it.
+    pub sent_bytes: Counter,
+    /// From the arrival of the request to the end of the response.
+    pub response: Histogram,
     /// Attempts that broke, by [`FailureKind`].
     pub failures: [Counter; FailureKind::ALL.len()],
     /// Of the failures, those that say nothing about it: a kept connection that it had closed meanwhile.
@@ -217,16 +227,10 @@ pub struct BackendShard {
     pub connections: Counter,
     /// Tunnels opened to it.
     pub tunnels: Counter,
-    /// Request body bytes sent to it.
-    pub received_bytes: Counter,
-    /// Response body bytes taken from it.
-    pub sent_bytes: Counter,
     /// After how long idle it closes connections, as this worker has learned.
     pub idle_time: LearnedTime,
     /// Time to open a connection.
     pub connect: Histogram,
-    /// From the arrival of the request to the end of the response.
-    pub response: Histogram,
     /// What is under way, as of the last look.
     pub under_way: UnderWay,
 }

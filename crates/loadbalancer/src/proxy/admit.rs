@@ -28,7 +28,8 @@ use crate::clock::Tick;
 use crate::conn::Client;
 use crate::deadline::Waiting;
 use crate::upstream::{Opened, UpstreamConn};
-use crate::worker::{LocalBackend, Worker};
+use crate::view::LocalBackend;
+use crate::worker::Worker;
 
 /// For how long a client stays away after it was shed: memory is measured four times a second, and what was freed
 /// shows within a second or two.
@@ -170,9 +171,7 @@ pub(super) async fn enter(client: &Rc<Client>, route: &Route, tried: &Tried) -> 
     let Some(gate) = &route.pool().gate else {
         let pool = route.pool();
         let slot = pool.policy.pick(&pool.cursor, tried, &random(client)).ok_or(NoPlace::Nobody)?;
-        let backend = route.backend(slot);
-        backend.backend.enter();
-        return Ok(Permit::new(backend, slot));
+        return Ok(Permit { backend: route.backend(slot).enter(), slot });
     };
     if gate.queue.waiting() == 0 {
         match take(client, gate, route, tried) {

@@ -5,6 +5,7 @@
 //! future can leave it wrong.
 
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 
 use http::StatusCode;
 use lb_core::metrics::{FailureKind, LocalReply};
@@ -13,7 +14,7 @@ use super::admit::Permit;
 use crate::access::Entry;
 use crate::clock::Tick;
 use crate::conn::Client;
-use crate::worker::LocalBackend;
+use crate::view::LocalBackend;
 
 pub(crate) struct Record {
     client: Rc<Client>,
@@ -45,7 +46,7 @@ pub(super) fn fails(status: StatusCode) -> bool {
 impl Record {
     /// Of an attempt at the place that `permit` is for.
     pub(super) fn start(client: &Rc<Client>, permit: Permit, arrived: Tick, mut entry: Entry) -> Self {
-        client.deadline.begin_work(permit.backend.backend.id, arrived);
+        client.deadline.begin_work(permit.backend.id, arrived);
         entry.attempt(&permit.backend.backend.spec.name);
         Self { client: Rc::clone(client), permit, arrived, sent: 0, state: State::Waiting, entry }
     }
@@ -92,7 +93,10 @@ impl Record {
         if self.client.worker.shared.config.rotation.outlier.errors.contains(status.as_u16()) {
             self.hold_against();
         } else {
-            self.permit.backend.backend.note_success();
+            let errors = self.client.worker.shared.errors.load(Ordering::Acquire);
+            if self.permit.backend.errors.replace(errors) != errors {
+                self.permit.backend.backend.note_success();
+            }
         }
     }
 
@@ -101,8 +105,9 @@ impl Record {
     fn hold_against(&self) {
         let shared = &self.client.worker.shared;
         let (in_a_row, most) = (self.permit.backend.backend.note_error(), shared.config.rotation.outlier.consecutive);
+        shared.errors.fetch_add(1, Ordering::Release);
         if most > 0 && in_a_row.is_multiple_of(most) {
-            let _ = shared.suspects.try_send(self.permit.backend.backend.id);
+            let _ = shared.suspects.try_send(self.permit.backend.id);
         }
     }
 

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use lb_core::snapshot::PoolView;
 
-use crate::worker::{LocalBackend, View};
+use crate::view::{Seen, View};
 
 /// A pool, and what this worker keeps for its backends, in the same order.
 pub(super) struct Route {
@@ -17,7 +17,7 @@ impl Route {
         &self.view.snapshot.pools[self.pool]
     }
 
-    pub(super) fn backend(&self, slot: lb_core::policy::Slot) -> &Rc<LocalBackend> {
+    pub(super) fn backend(&self, slot: lb_core::policy::Slot) -> &Seen {
         &self.view.pools[self.pool][usize::from(slot)]
     }
 }

@@ -22,27 +22,29 @@ const HEAD_READ: usize = lent::SIZE;
 /// holds little memory.
 const BODY_READ: usize = 128 * 1024;
 
-/// A connection to a backend.
+/// A connection to a backend. In this order, and on lines of the cache of its own, since what the next request looks at first
+/// comes first: with many backends it has left the caches by then.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(crate) struct UpstreamConn {
     stream: TcpStream,
-    /// Received and not yet used.
-    pub received: BytesMut,
-    /// To be sent.
-    pub unsent: BytesMut,
+    /// The client that the backend was told of, if it was told: nobody else may use it.
+    pub on_behalf: Option<Box<Ends>>,
+    /// When it became idle.
+    pub idle_since: Tick,
     /// `received` was made larger for a large body: it is this connection's own.
     grown: bool,
     /// Whether it has carried an exchange before: only then can a close be a mere keep-alive timeout.
     pub reused: bool,
-    /// When it became idle.
-    pub idle_since: Tick,
-    /// For how long it had been idle when it was last seen open.
-    pub last_open: Duration,
     /// Whether to ask the kernel before it is used again: its last response had no body by its kind (HEAD, 204, 304),
     /// and a backend that sends one all the same would have it taken for the next response.
     pub doubtful: bool,
-    /// The client that the backend was told of, if it was told: nobody else may use it.
-    pub on_behalf: Option<Box<Ends>>,
+    /// Received and not yet used.
+    pub received: BytesMut,
+    /// To be sent.
+    pub unsent: BytesMut,
+    /// For how long it had been idle when it was last seen open.
+    pub last_open: Duration,
     /// Where it leads.
     pub address: SocketAddr,
     /// Its part of the count of all that are open.

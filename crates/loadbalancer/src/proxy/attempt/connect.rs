@@ -11,7 +11,7 @@ use crate::conn::{Client, Overdue};
 use crate::deadline::Waiting;
 use crate::proxy_protocol::{self, Ends};
 use crate::upstream::{UpstreamConn, connect};
-use crate::worker::LocalBackend;
+use crate::view::LocalBackend;
 
 /// Whom a connection to a backend is made for, if the backend is told.
 pub(super) fn on_behalf(client: &Client) -> Option<Ends> {

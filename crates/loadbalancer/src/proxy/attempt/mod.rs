@@ -33,7 +33,7 @@ use crate::access::Entry;
 use crate::clock::Tick;
 use crate::conn::Client;
 use crate::upstream::{Answer, Exchange, ExchangeError, RequestBody};
-use crate::worker::LocalBackend;
+use crate::view::LocalBackend;
 pub(super) use choose::Leaving;
 use choose::Spent;
 pub(super) use connect::or_expired;

@@ -21,7 +21,7 @@ use crate::deadline::Waiting;
 use crate::upstream::{
     Answer, Exchange, ExchangeError, Forwarding, Framing, Outgoing, Progress, RequestBody, UpstreamConn, write_head,
 };
-use crate::worker::LocalBackend;
+use crate::view::LocalBackend;
 
 /// Most of a discarded response's body that is read so that its connection can be used again: more costs more than a
 /// new connection.

@@ -10,7 +10,8 @@ use super::choose::Spent;
 use super::{Broken, Cause, ProxyError, Record, Route};
 use crate::conn::Client;
 use crate::upstream::ExchangeError;
-use crate::worker::{LiveFailure, LocalBackend};
+use crate::view::LocalBackend;
+use crate::worker::LiveFailure;
 
 /// Counts a broken attempt, tells the control task of a failed connect, and keeps the story.
 pub(super) fn note(
@@ -23,7 +24,7 @@ pub(super) fn note(
     let words = match &broken.cause {
         Cause::Connect(failure) => {
             record.failed(FailureKind::Connect);
-            let message = LiveFailure { backend: backend.backend.id, failure: failure.clone() };
+            let message = LiveFailure { backend: backend.id, failure: failure.clone() };
             // A full channel already holds failures enough; see `Shared`.
             let _ = client.worker.shared.live_failures.try_send(message);
             failure.words.clone()
