@@ -12,12 +12,12 @@
 //! While it is not watched, nobody is told that its client goes away. A request that takes long enough for that to
 //! matter has its socket watched by the worker's next sweep (see [`Deadline`](crate::deadline::Deadline)).
 
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::net::{Shutdown, TcpStream as Unwatched};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use rustix::net::{SendFlags, send};
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 use socket2::SockRef;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, Interest, ReadBuf};
@@ -178,9 +178,9 @@ impl ClientSocket {
 
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         if let Some(stream) = self.unwatched() {
-            match stream.write(buf) {
+            match send(stream, buf, SendFlags::NOSIGNAL).map_err(io::Error::from) {
                 Err(error) if would_block(&error) => {}
-                written => return Poll::Ready(written),
+                sent => return Poll::Ready(sent),
             }
         }
         Pin::new(self.watch_writer(cx)?).poll_write(cx, buf)
@@ -190,7 +190,7 @@ impl ClientSocket {
     /// must follow, and both leave in one packet.
     pub(super) fn poll_write_last(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         if let Some(stream) = self.unwatched() {
-            match send(&*stream, buf, SendFlags::MORE | SendFlags::NOSIGNAL).map_err(io::Error::from) {
+            match send(stream, buf, SendFlags::MORE | SendFlags::NOSIGNAL).map_err(io::Error::from) {
                 Err(error) if would_block(&error) => {}
                 sent => return Poll::Ready(sent),
             }
@@ -226,9 +226,11 @@ enum Piece {
     End,
 }
 
-fn read_piece(stream: &mut Unwatched, buf: &mut ReadBuf<'_>) -> io::Result<Piece> {
+/// Straight from the kernel, as what is written in one piece goes there: the C library's functions are points at which
+/// threads can be cancelled, and with more than one thread that costs each call some nanoseconds.
+fn read_piece(stream: &Unwatched, buf: &mut ReadBuf<'_>) -> io::Result<Piece> {
     let length = buf.remaining().min(PIECE);
-    let read = stream.read(buf.initialize_unfilled_to(length))?;
+    let (_, read) = recv(stream, buf.initialize_unfilled_to(length), RecvFlags::empty())?;
     buf.advance(read);
     Ok(match read {
         0 => Piece::End,

@@ -18,14 +18,14 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
 use lb_core::metrics::TunnelEnd;
-use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::client::Client;
 use crate::deadline::{SWEEP_INTERVAL, Waiting};
 use crate::proxy::Record;
 use crate::tunnels::Facts;
-use crate::upstream::UpstreamConn;
+use crate::upstream::{UpstreamConn, poll_send};
 
 /// Pieces carried one way in one turn.
 const MOST_PIECES: usize = 16;
@@ -117,7 +117,7 @@ impl Direction {
     ) -> Poll<io::Result<()>> {
         for _ in 0..MOST_PIECES {
             while !self.held.is_empty() {
-                let written = ready!(Pin::new(&mut *to).poll_write(cx, &self.held))?;
+                let written = ready!(poll_send(to, cx, &self.held))?;
                 self.held.advance(written);
                 stay_alive(client);
             }
@@ -157,7 +157,7 @@ impl Direction {
         }
         count(read);
         stay_alive(client);
-        let written = match Pin::new(to).poll_write(cx, &piece[..read]) {
+        let written = match poll_send(to, cx, &piece[..read]) {
             Poll::Pending => 0,
             Poll::Ready(written) => written?,
         };

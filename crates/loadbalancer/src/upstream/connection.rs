@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use lb_core::probe::is_to_itself;
-use tokio::io::{AsyncReadExt, AsyncWrite};
+use rustix::net::{SendFlags, send};
+use tokio::io::{AsyncReadExt, AsyncWrite, Interest};
 use tokio::net::TcpStream;
 
 use super::{Opened, lent};
@@ -151,12 +152,11 @@ impl UpstreamConn {
     ) -> Poll<io::Result<usize>> {
         let mut written = 0;
         while !self.unsent.is_empty() || !chunk.is_empty() || !tail.is_empty() {
-            let stream = Pin::new(&mut self.stream);
             let sent = if chunk.is_empty() && tail.is_empty() {
-                stream.poll_write(cx, &self.unsent)
+                poll_send(&mut self.stream, cx, &self.unsent)
             } else {
                 let parts = [&self.unsent[..], &chunk[..], tail].map(io::IoSlice::new);
-                stream.poll_write_vectored(cx, &parts)
+                Pin::new(&mut self.stream).poll_write_vectored(cx, &parts)
             };
             let mut sent = match sent {
                 // What was written must be known even if the next write fails: it decides about a retry. An error
@@ -180,4 +180,15 @@ impl UpstreamConn {
         lent::give_back(&lent::SENDING, &mut self.unsent);
         Poll::Ready(Ok(written))
     }
+}
+
+/// As `poll_write`, at less cost where it need not be waited for: straight from here to the kernel, past what the C library
+/// does for threads that can be cancelled.
+pub(crate) fn poll_send(stream: &mut TcpStream, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    let now = || send(&*stream, bytes, SendFlags::NOSIGNAL).map_err(io::Error::from);
+    match stream.try_io(Interest::WRITABLE, now) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+        sent => return Poll::Ready(sent),
+    }
+    Pin::new(stream).poll_write(cx, bytes)
 }
