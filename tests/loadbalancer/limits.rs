@@ -127,6 +127,35 @@ async fn idle_clients_make_room_for_those_who_wait_and_for_nobody_else() {
 }
 
 #[tokio::test]
+async fn idle_clients_make_room_also_where_others_come_and_go_all_the_time() {
+    let (_server, backend) = server("a").await;
+    let balancer = Balancer::start(&[backend], &["--max-connections", "12", "--workers", "1"]).await;
+    let mut idle = Vec::new();
+    for _ in 0..8 {
+        let client = ask(balancer.port(), "/").await;
+        assert!(is_answered(&client, PATIENCE).await);
+        idle.push(client);
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    // More than there are places, so that some wait at any time, and none of them for long.
+    let mut coming = tokio::task::JoinSet::new();
+    for _ in 0..20 {
+        let port = balancer.port();
+        coming.spawn(async move {
+            loop {
+                let mut client = raw::connect(port).await;
+                let request = b"GET /delay/10 HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+                if client.write_all(request).await.is_ok() {
+                    let _ = raw::read_to_close(&mut client, PATIENCE).await;
+                }
+            }
+        });
+    }
+    let closed = async || metric(&balancer, "lb_idle_closed_early_total{reason=\"connections\"}").await;
+    e2e::eventually("all that are idle have made room", async || (closed().await == 8).then_some(())).await;
+}
+
+#[tokio::test]
 async fn who_waits_for_a_place_when_the_balancer_shuts_down_is_answered() {
     let (_server, backend) = server("a").await;
     let mut balancer = Balancer::start(&[backend], &["--max-connections", "1"]).await;

@@ -76,7 +76,7 @@ pub(crate) struct Shared {
     /// Errors that were held against any backend. Written by workers, behind what they note of the backend (release), and
     /// read by those that note a success (acquire): while it stands still there is nothing at any backend to take back, and
     /// none of them has to be looked at for that.
-    pub errors: AtomicU64,
+    pub errors: CachePadded<AtomicU64>,
     pub workers: Box<[CachePadded<WorkerSlot>]>,
     pub tunnels: Tunnels,
     /// Repeats under way at the pool.
@@ -170,7 +170,7 @@ impl Shared {
             generation: AtomicU64::new(0),
             live_failures,
             suspects,
-            errors: AtomicU64::default(),
+            errors: CachePadded::default(),
             admission: Admission::new(shares.clients, config.admission.connections_per_client),
             workers: (0..config.workers).map(|_| CachePadded::default()).collect(),
             tunnels: Tunnels::default(),

@@ -42,7 +42,7 @@ enum Command {
     Train { directory: std::path::PathBuf },
     /// Measure the load balancer's CPU time per request beside NGINX and HAProxy
     Bench(bench::Args),
-    /// The least that any proxy must do; `bench` starts it
+    /// Next to nothing between clients and servers; `bench` starts it
     #[command(hide = true)]
     Relay(bench::relay::Args),
     /// Break servers, network and surroundings under load, and prove from three books that nothing was lost

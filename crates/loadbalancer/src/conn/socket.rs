@@ -186,8 +186,8 @@ impl ClientSocket {
         Pin::new(self.watch_writer(cx)?).poll_write(cx, buf)
     }
 
-    /// As [`Self::poll_write`], for the last that is sent: a socket that is tried first keeps it until [`Self::end`], which
-    /// must follow, and both leave in one packet.
+    /// As [`Self::poll_write`], for the last that is sent: it is kept until [`Self::end`], which must follow, and both leave in
+    /// one packet. One that is watched both ways, for much that it sends or does not take, sends it at once.
     pub(super) fn poll_write_last(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         if let Some(stream) = self.unwatched() {
             match send(stream, buf, SendFlags::MORE | SendFlags::NOSIGNAL).map_err(io::Error::from) {

@@ -26,7 +26,7 @@ use crate::door::{self, Door, MOST_HELD, Pass};
 const AHEAD: usize = 2 * 1024;
 
 /// A response up to this size leaves in one piece: copying it is cheaper than what the kernel does for several. If the
-/// connection ends behind it, the end is part of the same packet, for the same reason.
+/// connection ends behind it, the end is part of the same packet if it can be, for the same reason.
 const ONE_PIECE: usize = 2 * 1024;
 
 /// The client's socket, behind the door.

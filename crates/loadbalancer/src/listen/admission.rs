@@ -25,7 +25,8 @@ pub(crate) struct Admission {
     /// Workers that wait for a place.
     waiting: AtomicUsize,
     freed: Notify,
-    /// A client waits for a place. Written by workers that have none, and taken back by the one that makes room.
+    /// A client waits for a place. Set by workers that have none; taken back by the one that makes room, and by whoever sees
+    /// that nobody waits.
     wanted: AtomicBool,
     pauses: [Pauses; Pause::ALL.len()],
     pub per_client: Option<Arc<PerClient>>,
@@ -120,9 +121,11 @@ impl Admission {
         }
     }
 
-    /// Says whether a client waits for a place.
+    /// Says whether a client waits for a place. It is read much more often than it changes.
     pub(super) fn ask_for_room(&self, wanted: bool) {
-        self.wanted.store(wanted, Ordering::Relaxed);
+        if self.wanted.load(Ordering::Relaxed) != wanted {
+            self.wanted.store(wanted, Ordering::Relaxed);
+        }
     }
 
     /// Whether a client waits for a place, and nobody else makes room for it. A hint: who still waits asks again.

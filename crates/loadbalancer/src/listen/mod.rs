@@ -18,7 +18,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use lb_core::health::is_our_own;
@@ -26,6 +26,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::deadline::SWEEP_INTERVAL;
 use crate::worker::Worker;
@@ -96,6 +97,8 @@ pub(crate) struct Listener {
     contended: bool,
     /// Whether to ask for a client first: one may have been accepted since the runtime last told that some have come.
     asks: Cell<bool>,
+    /// Nobody has waited since this was last taken back.
+    emptied: Cell<bool>,
 }
 
 impl Listener {
@@ -108,7 +111,7 @@ impl Listener {
         #[expect(deprecated, reason = "unsound only for what may close its descriptor early: a listener keeps its own")]
         let socket = AsyncFd::with_interest(listener, tokio::io::Interest::READABLE)?;
         let contended = workers > 1;
-        Ok(Self { socket, contended, asks: Cell::new(contended) })
+        Ok(Self { socket, contended, asks: Cell::new(contended), emptied: Cell::new(true) })
     }
 
     /// Accepts one. The runtime tells that some have come, and not how many, and it tells all workers. To accept in vain is
@@ -116,7 +119,11 @@ impl Listener {
     /// twentieth of all that one costs.
     fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
         loop {
-            let mut ready = ready!(self.socket.poll_read_ready(cx))?;
+            let Poll::Ready(ready) = self.socket.poll_read_ready(cx) else {
+                self.emptied.set(true);
+                return Poll::Pending;
+            };
+            let mut ready = ready?;
             if self.asks.replace(true) && !self.somebody_waits() {
                 self.asks.set(self.contended);
                 ready.clear_ready();
@@ -160,6 +167,7 @@ pub(crate) async fn accept(
     let admission = &worker.shared.admission;
     let mut stop = std::pin::pin!(stop);
     let mut pause = SHORTEST_PAUSE;
+    let mut crowded = Instant::now();
     loop {
         let accepted = tokio::select! {
             biased;
@@ -173,13 +181,15 @@ pub(crate) async fn accept(
             }
             Next::Full => {
                 let _paused = admission.pause(Pause::Connections, &"as many are open as may be");
+                // Clients may come and go all the time while others wait: that does not begin anew with each of them.
+                if listener.emptied.replace(false) {
+                    crowded = Instant::now();
+                }
                 tokio::select! {
                     () = &mut stop => break,
                     () = admission.free() => {}
-                    () = ask_for_room(admission, &listener) => {}
+                    () = ask_for_room(admission, &listener, crowded) => {}
                 }
-                // Who still waits asks again.
-                admission.ask_for_room(false);
             }
             // The client gave up while it waited: its business.
             Next::Failed(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
@@ -206,22 +216,30 @@ pub(crate) async fn accept(
 async fn next(worker: &Worker, listener: &Listener) -> Next {
     poll_fn(|cx| {
         let Some(place) = worker.shared.admission.enter() else { return Poll::Ready(Next::Full) };
-        listener.poll_accept(cx).map(|accepted| match accepted {
-            Ok((stream, peer)) => Next::Came(stream, peer, place),
-            Err(error) => Next::Failed(error),
-        })
+        match listener.poll_accept(cx) {
+            Poll::Ready(Ok((stream, peer))) => Poll::Ready(Next::Came(stream, peer, place)),
+            Poll::Ready(Err(error)) => Poll::Ready(Next::Failed(error)),
+            Poll::Pending => {
+                worker.shared.admission.ask_for_room(false);
+                Poll::Pending
+            }
+        }
     })
     .await
 }
 
-/// Says whether a client waits for a place, as often as connections at rest are swept. Not at once: whoever took the last
-/// place may be about to accept the client that it is for, and then nobody waits. Never ends.
-async fn ask_for_room(admission: &Admission, listener: &Listener) {
-    let mut pause = LAST_CLIENT;
+/// Says whether a client waits for a place, as often as connections at rest are swept, when there has been no end to it since
+/// `crowded`. Not at once: whoever took the last place may be about to accept the client that it is for, and then nobody
+/// waits. Never ends.
+async fn ask_for_room(admission: &Admission, listener: &Listener, crowded: Instant) {
+    let first = crowded + LAST_CLIENT;
+    // A timer would end no sooner than the next turn of the runtime, and a place that comes free meanwhile end this.
+    if Instant::now() < first {
+        tokio::time::sleep_until(first).await;
+    }
     loop {
-        tokio::time::sleep(pause).await;
         admission.ask_for_room(listener.somebody_waits());
-        pause = SWEEP_INTERVAL;
+        tokio::time::sleep(SWEEP_INTERVAL).await;
     }
 }
 
@@ -324,20 +342,23 @@ mod tests {
         let listener = Listener::new(socket, 1).unwrap();
         let admission = Admission::new(1, None);
         // Looked at once for all that it does at once, and then for as long as it takes to ask.
-        let ask = async |until: &mut (dyn Future<Output = ()> + Unpin)| {
+        let ask = async |crowded, until: &mut (dyn Future<Output = ()> + Unpin)| {
             tokio::select! {
                 biased;
-                () = ask_for_room(&admission, &listener) => {}
+                () = ask_for_room(&admission, &listener, crowded) => {}
                 () = until => {}
             }
             admission.is_asked_for_room()
         };
         let soon = || Box::pin(tokio::time::sleep(LAST_CLIENT * 3));
         let _client = TcpStream::connect(address).unwrap();
-        assert!(!ask(&mut std::future::ready(())).await, "not at once");
-        assert!(ask(&mut soon()).await, "it waits");
+        let now = Instant::now;
+        let at_once = || std::future::ready(());
+        assert!(!ask(now(), &mut at_once()).await, "not at once");
+        assert!(ask(now(), &mut soon()).await, "it waits");
+        assert!(ask(now() - LAST_CLIENT, &mut at_once()).await, "others have waited before it");
         listener.accept_now().unwrap();
         admission.ask_for_room(true);
-        assert!(!ask(&mut soon()).await, "it has been accepted");
+        assert!(!ask(now(), &mut soon()).await, "it has been accepted");
     }
 }

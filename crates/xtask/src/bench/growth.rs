@@ -46,7 +46,7 @@ pub(super) fn measure(ground: &Ground<'_>, check: &Check, contender: Contender, 
     }
 }
 
-/// The same of the least that any proxy must do, where that says whose the cost is.
+/// The same of next to nothing, where that says whose the cost is.
 pub(super) fn measure_relay(ground: &Ground<'_>, check: &Check, round: u32) -> Option<Result<Pair, Error>> {
     let Bound::Backends { backends, .. } = check.bound else { return None };
     Some(few_and_many(ground, backends, round, |backends| {

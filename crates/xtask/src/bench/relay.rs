@@ -1,5 +1,5 @@
-//! The least that any proxy must do: read, choose a server's connection, write, and the same back. What it costs is the
-//! kernel's, and so is what it costs more with more servers: how far ours is above it is ours.
+//! Next to nothing: read, choose a server's connection, write, and the same back. What it costs more with more servers, every
+//! proxy pays as well: the kernel's part of so many connections.
 //!
 //! Not a proxy. Nothing is parsed, checked, counted or bounded in time: what is read at once is taken for a whole message,
 //! which it is for short ones on this machine, and whatever is not as expected ends it, so that there is no figure.
@@ -84,7 +84,7 @@ struct End {
     stream: TcpStream,
     /// The backend that it leads to.
     backend: Option<usize>,
-    /// The client whose request is there.
+    /// The client whose request is there; none is the largest number.
     client: usize,
 }
 
@@ -149,7 +149,9 @@ impl Loop {
             Err(error) if error.kind() == ErrorKind::ConnectionReset => return self.leave(end),
             Err(error) => return Err(error),
         };
+        from.client = usize::MAX;
         let to = match backend {
+            Some(_) if client == usize::MAX => return Err(io::Error::other("nobody has asked for this")),
             Some(backend) => {
                 self.backends[backend].idle.push(end);
                 client

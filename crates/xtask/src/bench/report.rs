@@ -105,11 +105,16 @@ fn judge_by(
     is_met: impl Fn(f64) -> bool,
     words: impl Fn(f64) -> String,
 ) -> Judged {
-    let peers = check.of_peers(&figure).into_iter().map(|(peer, median)| format!("; {peer} {}", words(median)));
+    // Peers cost different amounts to begin with, so that shares alone would mislead.
+    let cost = |pair: &Pair| pair.changed - pair.base;
+    let peers = check.of_peers(&figure).into_iter().zip(check.of_peers(cost));
+    let peers = peers.map(|((peer, median), (_, us))| format!("; {peer} {}, {us:+.2} µs", words(median)));
     let peers: String = peers.collect();
+    let us = check.of_pairs(cost).filter(|_| !peers.is_empty()).map(|(us, _)| format!(", {us:+.2} µs"));
+    let us = us.unwrap_or_default();
     match check.of_pairs(figure) {
         Some((median, (low, high))) => Judged {
-            figure: format!("{} ({} to {}){peers}", words(median), words(low), words(high)),
+            figure: format!("{} ({} to {}){us}{peers}", words(median), words(low), words(high)),
             target,
             verdict: met(is_met(median)).to_owned(),
         },
@@ -179,7 +184,7 @@ loadbalancer 0.1.0, nginx 1.22.1
         }
         check.of_peer("haproxy").push(Pair { base: 10.0, changed: 12.0 });
         let Judged { figure, verdict, .. } = judge(&check);
-        assert_eq!(figure, "+4.0 % (+4.0 % to +4.0 %); nginx +55.0 %; haproxy +20.0 %");
+        assert_eq!(figure, "+4.0 % (+4.0 % to +4.0 %), +0.80 µs; nginx +55.0 %, +11.00 µs; haproxy +20.0 %, +2.00 µs");
         assert_eq!(verdict, "met");
     }
 
