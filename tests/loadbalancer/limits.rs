@@ -27,6 +27,18 @@ pub(super) async fn is_answered(client: &TcpStream, patience: Duration) -> bool 
     matches!(tokio::time::timeout(patience, client.peek(&mut [0])).await, Ok(Ok(1)))
 }
 
+/// So many clients that have had an answer, and have asked for nothing since for long enough to be at rest.
+async fn at_rest(balancer: &Balancer, count: usize) -> Vec<TcpStream> {
+    let mut clients = Vec::new();
+    for _ in 0..count {
+        let client = ask(balancer.port(), "/").await;
+        assert!(is_answered(&client, PATIENCE).await);
+        clients.push(client);
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    clients
+}
+
 /// Processor time used so far, in hundredths of a second.
 fn ticks(pid: u32) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process lives");
@@ -100,13 +112,7 @@ async fn idle_clients_make_room_for_those_who_wait_and_for_nobody_else() {
     let balancer = Balancer::start(&[backend], &["--max-connections", "12"]).await;
     let closed = async || metric(&balancer, "lb_idle_closed_early_total{reason=\"connections\"}").await;
     let busy = ask(balancer.port(), "/stream/10?pause_ms=10000").await;
-    let mut idle = Vec::new();
-    for _ in 0..11 {
-        let client = ask(balancer.port(), "/").await;
-        assert!(is_answered(&client, PATIENCE).await);
-        idle.push(client);
-    }
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    let _idle = at_rest(&balancer, 11).await;
     assert_eq!((metric(&balancer, "lb_connections").await, closed().await), (12, 0), "a full house is no reason");
     let began = tokio::time::Instant::now();
     let first = ask(balancer.port(), "/").await;
@@ -130,13 +136,7 @@ async fn idle_clients_make_room_for_those_who_wait_and_for_nobody_else() {
 async fn idle_clients_make_room_also_where_others_come_and_go_all_the_time() {
     let (_server, backend) = server("a").await;
     let balancer = Balancer::start(&[backend], &["--max-connections", "12", "--workers", "1"]).await;
-    let mut idle = Vec::new();
-    for _ in 0..8 {
-        let client = ask(balancer.port(), "/").await;
-        assert!(is_answered(&client, PATIENCE).await);
-        idle.push(client);
-    }
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    let _idle = at_rest(&balancer, 8).await;
     // More than there are places, so that some wait at any time, and none of them for long.
     let mut coming = tokio::task::JoinSet::new();
     for _ in 0..20 {
