@@ -74,7 +74,7 @@ pub(crate) struct LocalBackend {
     /// Its pool's; `None` when nothing is limited.
     gate: Option<Arc<Gate>>,
     pub id: BackendId,
-    /// [`Shared::errors`] when a success of it was last noted.
+    /// [`Shared::errors`](crate::worker::Shared::errors) when a success of it was last noted.
     pub errors: Cell<u64>,
     in_rotation: Cell<bool>,
     /// What is under way at it is to be closed.

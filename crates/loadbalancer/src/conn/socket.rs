@@ -177,20 +177,18 @@ impl ClientSocket {
     }
 
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if let Some(stream) = self.unwatched() {
-            match send(stream, buf, SendFlags::NOSIGNAL).map_err(io::Error::from) {
-                Err(error) if would_block(&error) => {}
-                sent => return Poll::Ready(sent),
-            }
-        }
-        Pin::new(self.watch_writer(cx)?).poll_write(cx, buf)
+        self.poll_send(cx, buf, SendFlags::NOSIGNAL)
     }
 
     /// As [`Self::poll_write`], for the last that is sent: it is kept until [`Self::end`], which must follow, and both leave in
     /// one packet. One that is watched both ways, for much that it sends or does not take, sends it at once.
     pub(super) fn poll_write_last(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_send(cx, buf, SendFlags::MORE | SendFlags::NOSIGNAL)
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>, buf: &[u8], flags: SendFlags) -> Poll<io::Result<usize>> {
         if let Some(stream) = self.unwatched() {
-            match send(stream, buf, SendFlags::MORE | SendFlags::NOSIGNAL).map_err(io::Error::from) {
+            match send(stream, buf, flags).map_err(io::Error::from) {
                 Err(error) if would_block(&error) => {}
                 sent => return Poll::Ready(sent),
             }
