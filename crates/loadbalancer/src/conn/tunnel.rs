@@ -10,7 +10,6 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,8 +17,11 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
 use lb_core::metrics::TunnelEnd;
-use tokio::io::{AsyncRead as _, ReadBuf};
+use rustix::io::retry_on_intr;
+use rustix::net::{RecvFlags, recv};
+use tokio::io::Interest;
 use tokio::net::TcpStream;
+use tokio::task::coop;
 
 use super::client::Client;
 use crate::deadline::{SWEEP_INTERVAL, Waiting};
@@ -91,6 +93,19 @@ impl Tunnel {
 struct Direction {
     held: BytesMut,
     state: Flow,
+    source: Source,
+}
+
+/// What is known of the socket that one way comes from. Each message of either side wakes the task that serves both: the one
+/// which is waited for already is not waited for anew.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Source {
+    /// There may be more.
+    Unknown,
+    /// Everything that there was has been read.
+    Drained,
+    /// And the task is told when something comes.
+    Awaited,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -103,7 +118,7 @@ enum Flow {
 
 impl Direction {
     fn new(held: BytesMut) -> Self {
-        Self { held, state: Flow::Open }
+        Self { held, state: Flow::Open, source: Source::Unknown }
     }
 
     /// Moves what can be moved. `Ready` says that this way is at its end, which the other side has been told.
@@ -121,8 +136,10 @@ impl Direction {
                 self.held.advance(written);
                 stay_alive(client);
             }
-            // The room that a slow reader needed is not kept.
-            self.held = BytesMut::new();
+            if self.held.capacity() > 0 {
+                // The room that a slow reader needed is not kept.
+                self.held = BytesMut::new();
+            }
             match self.state {
                 Flow::Open => ready!(self.poll_carry(cx, from, to, client, &count))?,
                 Flow::Ended => {
@@ -148,9 +165,7 @@ impl Direction {
         count: impl Fn(usize),
     ) -> Poll<io::Result<()>> {
         let mut piece = client.worker.piece.borrow_mut();
-        let mut room = ReadBuf::new(&mut piece);
-        ready!(Pin::new(from).poll_read(cx, &mut room))?;
-        let read = room.filled().len();
+        let read = ready!(self.poll_piece(cx, from, &mut piece))?;
         if read == 0 {
             self.state = Flow::Ended;
             return Poll::Ready(Ok(()));
@@ -164,6 +179,51 @@ impl Direction {
         self.held.extend_from_slice(&piece[written..read]);
         Poll::Ready(Ok(()))
     }
+
+    /// What has come; 0 is the end.
+    fn poll_piece(&mut self, cx: &mut Context<'_>, from: &TcpStream, room: &mut [u8]) -> Poll<io::Result<usize>> {
+        loop {
+            if self.source == Source::Drained {
+                if from.poll_read_ready(cx)?.is_pending() {
+                    // A task that has had more than its share of time is only told to come back: nobody waits then.
+                    if coop::has_budget_remaining() {
+                        self.source = Source::Awaited;
+                    }
+                    return Poll::Pending;
+                }
+                self.source = Source::Unknown;
+            }
+            match try_receive(from, room)? {
+                Some(read) => {
+                    // Less than there was room for is all that there is: the runtime tells of what comes after it.
+                    self.source = if is_all(read, room) { Source::Drained } else { Source::Unknown };
+                    return Poll::Ready(Ok(read));
+                }
+                None if self.source == Source::Awaited => return Poll::Pending,
+                None => self.source = Source::Drained,
+            }
+        }
+    }
+}
+
+/// What there is to be read, straight from the kernel (see [`poll_send`]); `None` if it has to be waited for.
+fn try_receive(stream: &TcpStream, room: &mut [u8]) -> io::Result<Option<usize>> {
+    let mut received = None;
+    let now = || {
+        let (_, read) = retry_on_intr(|| recv(stream, &mut *room, RecvFlags::empty()))?;
+        received = Some(read);
+        // It is how the runtime learns that it is not to be read again at once.
+        if is_all(read, room) { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+    };
+    match stream.try_io(Interest::READABLE, now) {
+        Err(error) if received.is_none() && error.kind() != io::ErrorKind::WouldBlock => Err(error),
+        _ => Ok(received),
+    }
+}
+
+/// Whether nothing more is there. The end is always there.
+fn is_all(read: usize, room: &[u8]) -> bool {
+    (1..room.len()).contains(&read)
 }
 
 impl Row {

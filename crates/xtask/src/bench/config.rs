@@ -14,7 +14,7 @@ pub(super) fn nginx(port: u16, origin: Origin, backends: &[String]) -> String {
     // A tunnel has to be asked for, in a location that then keeps no connection.
     let connection = match origin {
         Origin::Echoes => "      proxy_set_header Upgrade $http_upgrade;\n      proxy_set_header Connection upgrade;\n",
-        Origin::Files | Origin::Sinks | Origin::OpenLoop => "      proxy_set_header Connection \"\";\n",
+        Origin::Files | Origin::Sinks | Origin::Replies => "      proxy_set_header Connection \"\";\n",
     };
     format!(
         "  upstream pool {{\n{servers}    keepalive {KEPT};\n    keepalive_requests 1000000000;\n  }}\n  server {{\n    \

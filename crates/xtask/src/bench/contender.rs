@@ -24,8 +24,8 @@ pub(super) enum Origin {
     Files,
     Sinks,
     Echoes,
-    /// They answer every request with a small reply.
-    OpenLoop,
+    /// They answer every request with a small reply, at the least cost.
+    Replies,
 }
 
 /// How a proxy is started.
@@ -156,7 +156,7 @@ fn answers(origin: Origin, port: u16) -> Result<(), String> {
     let connect = || http::connect(port).map_err(|e| format!("port {port}: {e}"));
     match origin {
         Origin::Files => serves_files(port),
-        Origin::OpenLoop => http::ask(&mut connect()?, "/small", 0, SMALL),
+        Origin::Replies => http::ask(&mut connect()?, "/small", 0, SMALL),
         Origin::Sinks => http::ask(&mut connect()?, "/upload", 1 << 20, 2),
         Origin::Echoes => websocket::try_once(port),
     }

@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 use super::contender::{Contender, Origin, Setup};
 use super::idle::Idle;
 use super::measure::{AT_REST, Ground, enough_descriptors};
+use super::open_loop::OpenLoop;
 use super::origin::BACKENDS;
 use super::proc::{CpuTime, cpu_time, worker_times};
 use super::relay::Relay;
 use super::results::Pair;
 use super::site::FileServer;
-use super::work::{Bound, Check, SMALL_REPLIES};
+use super::work::{Bound, Check, SMALL, SMALL_REPLIES};
 use super::wrk::Wrk;
 use crate::Error;
 
@@ -38,7 +39,7 @@ const LEAST_SHARE: f64 = 0.25;
 pub(super) fn measure(ground: &Ground<'_>, check: &Check, contender: Contender, round: u32) -> Result<Pair, Error> {
     match check.bound {
         Bound::Backends { backends, .. } => few_and_many(ground, backends, round, |backends| {
-            process_cost(ground, contender, &Setup { backends, ..ground.setup(Origin::Files) })
+            process_cost(ground, contender, &Setup { backends, ..ground.setup(Origin::Replies) })
         }),
         Bound::Idle { connections, .. } => idle(ground, connections),
         Bound::Workers { .. } => workers(ground, round),
@@ -63,8 +64,10 @@ fn few_and_many(
     round: u32,
     cost: impl Fn(&[String]) -> Result<f64, Error>,
 ) -> Result<Pair, Error> {
-    let many = FileServer::start(&ground.dir, &ground.cores.load, many)?;
-    pair(round, || cost(&ground.files.addresses), || cost(&many.addresses))
+    // As many listeners, and at least as many connections.
+    enough_descriptors(2 * many).map_err(Error::Failed)?;
+    let many = OpenLoop::start(many, SMALL)?;
+    pair(round, || cost(&ground.open_loop.addresses), || cost(&many.addresses))
 }
 
 fn pair(
@@ -99,7 +102,7 @@ fn loaded(ground: &Ground<'_>, pid: u32, port: u16, wrk: &Wrk<'_>) -> Result<f64
 fn idle(ground: &Ground<'_>, connections: usize) -> Result<Pair, Error> {
     enough_descriptors(connections).map_err(Error::Failed)?;
     let wrk = ground.wrk();
-    let proxy = Contender::Loadbalancer.start(&ground.setup(Origin::Files))?;
+    let proxy = Contender::Loadbalancer.start(&ground.setup(Origin::Replies))?;
     wrk.warm_up(proxy.port, &SMALL_REPLIES, WARM_UP_S)?;
     let base = loaded(ground, proxy.pid(), proxy.port, &wrk)?;
     let mut idle = Idle::open(proxy.port, connections).map_err(Error::Failed)?;
@@ -156,7 +159,7 @@ fn access_log(ground: &Ground<'_>, round: u32) -> Result<Pair, Error> {
     }
     let file = ground.dir.path().join("access.log");
     let with = |arguments, log: Option<&Path>| {
-        let proxy = Contender::Loadbalancer.start(&Setup { arguments, ..ground.setup(Origin::Files) })?;
+        let proxy = Contender::Loadbalancer.start(&Setup { arguments, ..ground.setup(Origin::Replies) })?;
         let warm_up = ground.wrk().warm_up(proxy.port, &SMALL_REPLIES, WARM_UP_S)?;
         let before = worker_times(proxy.pid())?;
         let done = ground.wrk().load(proxy.port, &SMALL_REPLIES, ground.seconds)?;

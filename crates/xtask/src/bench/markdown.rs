@@ -2,7 +2,7 @@
 
 use super::contender::Contender;
 use super::machine;
-use super::report::{Judged, judge, met, number};
+use super::report::{Judged, judge, met, number, percent, ratio};
 use super::results::{Results, Series, WorkResult};
 
 /// The README's: ratios, the figures behind them, and where a peer wins.
@@ -47,7 +47,7 @@ pub(super) fn details(results: &Results) -> String {
         (None, None) => "–".to_owned(),
     }));
     text.push_str(&format!("\n{}{}\n{}", losses(results), busy(results), lateness(results)));
-    text.push_str("\n| user + kernel, µs | ");
+    text.push_str("\n| user + kernel, µs (of its core) | ");
     text.push_str(&columns(results).map(|proxy| format!("{proxy} |")).collect::<Vec<_>>().join(" "));
     text.push_str(&format!("\n|---|{}\n", "---:|".repeat(columns(results).count())));
     for work in results.works.iter().filter(|work| work.unit.starts_with("µs/")) {
@@ -85,14 +85,15 @@ fn table(results: &Results, show: impl Fn(&WorkResult, &Series) -> String) -> St
         let cells: Vec<String> = columns(results)
             .map(|proxy| find(proxy).map_or_else(|| "–".to_owned(), |series| show(work, series)))
             .collect();
-        let (ratio, verdict) = match (work.comparison(), work.is_met()) {
+        let (compared, verdict) = match (work.comparison(), work.is_met()) {
             (Some(comparison), Some(is_met)) => {
-                (format!("**{:.2}** ({:.2}–{:.2})", comparison.ratio, comparison.low, comparison.high), met(is_met))
+                let shown = ratio(comparison.ratio, work.target);
+                (format!("**{shown}** ({:.2}–{:.2})", comparison.low, comparison.high), met(is_met))
             }
             _ => ("–".to_owned(), "not compared"),
         };
         let cells = cells.join(" | ");
-        text.push_str(&format!("| {} | {cells} | {ratio} | ≤ {:.2} | {verdict} |\n", work.name, work.target));
+        text.push_str(&format!("| {} | {cells} | {compared} | ≤ {:.2} | {verdict} |\n", work.name, work.target));
     }
     text
 }
@@ -115,9 +116,10 @@ fn figure(unit: &str, figure: f64) -> String {
 fn parts(work: &WorkResult, proxy: &str) -> String {
     let series = work.series.iter().find(|series| series.proxy == proxy && series.failed.is_none());
     let parts = series.and_then(|series| {
-        Some((series.median_of(|sample| sample.user_us)?, series.median_of(|sample| sample.kernel_us)?))
+        let (user, kernel) = (series.median_of(|sample| sample.user_us)?, series.median_of(|sample| sample.kernel_us)?);
+        Some(format!("{} + {} ({})", number(user), number(kernel), percent(series.busy()?)))
     });
-    parts.map_or_else(|| "–".to_owned(), |(user, kernel)| format!("{} + {}", number(user), number(kernel)))
+    parts.unwrap_or_else(|| "–".to_owned())
 }
 
 fn losses(results: &Results) -> String {
@@ -184,7 +186,7 @@ loadbalancer 0.1.0, nginx 1.22.1, medians of 3 rounds, Test CPU on Linux 6.1, 20
             "3 rounds of 5 s each",
             "| 13.00 µs (12.00 µs to 14.00 µs) |",
             "| failed: it \\| broke |",
-            "| 128 B reply, 64 connections | 3.00 + 10.00 | 6.00 + 10.00 | 17.00 + 10.00 | – |",
+            "| 128 B reply, 64 connections | 3.00 + 10.00 (1 %) | 6.00 + 10.00 (2 %) | 17.00 + 10.00 (3 %) | – |",
             "| 8,000 idle connections besides | +2.5 % (+2.0 % to +3.0 %) | < 5 % | met |",
         ] {
             assert!(text.contains(wanted), "{wanted} in\n{text}");

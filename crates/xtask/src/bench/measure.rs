@@ -53,7 +53,7 @@ impl<'a> Ground<'a> {
             Origin::Files => &self.files.addresses,
             Origin::Sinks => &self.origins.sinks,
             Origin::Echoes => &self.origins.echoes,
-            Origin::OpenLoop => &self.open_loop.addresses,
+            Origin::Replies => &self.open_loop.addresses,
         };
         let (dir, release, cores) = (&self.dir, self.release, self.cores.proxy.as_str());
         Setup { dir, release, cores, origin, backends, workers: 1, arguments: vec![] }
@@ -68,9 +68,10 @@ impl<'a> Ground<'a> {
         let start = |origin| contender.start(&self.setup(origin));
         match work.kind {
             Kind::Http(http) if http.upload > 0 => self.cost(&start(Origin::Sinks)?, &http),
+            Kind::Http(http) if http.reply == SMALL => self.cost(&start(Origin::Replies)?, &http),
             Kind::Http(http) => self.cost(&start(Origin::Files)?, &http),
             Kind::WebSocket { connections, bytes } => self.websocket(&start(Origin::Echoes)?, connections, bytes),
-            Kind::Latency { load, share } => self.latency(&start(Origin::OpenLoop)?, &load, share),
+            Kind::Latency { load, share } => self.latency(&start(Origin::Replies)?, &load, share),
             Kind::Memory { connections } => memory(&start(Origin::Files)?, connections),
         }
     }

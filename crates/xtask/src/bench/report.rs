@@ -22,8 +22,8 @@ pub(super) fn text(results: &Results) -> String {
 fn block(work: &WorkResult) -> String {
     let verdict = match (work.is_met(), work.comparison()) {
         (Some(is_met), Some(comparison)) => format!(
-            "{:.2} (between {:.2} and {:.2}): {}",
-            comparison.ratio,
+            "{} (between {:.2} and {:.2}): {}",
+            ratio(comparison.ratio, work.target),
             comparison.low,
             comparison.high,
             met(is_met)
@@ -31,8 +31,8 @@ fn block(work: &WorkResult) -> String {
         _ => "not compared".to_owned(),
     };
     let mut text = format!(
-        "\n{}   target: {:.2} of the best of NGINX and HAProxy; {verdict}\n  {:14}{:>12}{:>8}{:>8}{:>20}{:>10}{:>14}\n",
-        work.name, work.target, "", work.unit, "user", "kernel", "min..max", "per s", "to best peer"
+        "\n{}   target: {:.2} of the best of NGINX and HAProxy; {verdict}\n  {:14}{:>12}{:>8}{:>8}{:>20}{:>10}{:>7}{:>14}\n",
+        work.name, work.target, "", work.unit, "user", "kernel", "min..max", "per s", "core", "to best peer"
     );
     for series in &work.series {
         text.push_str(&row(work, series));
@@ -49,13 +49,14 @@ fn row(work: &WorkResult, series: &Series) -> String {
     let or_dash =
         |figure: Option<f64>, digits: usize| figure.map_or_else(|| "-".to_owned(), |f| format!("{f:.digits$}"));
     format!(
-        "  {:14}{:>12}{:>8}{:>8}{:>20}{:>10}{:>14}\n",
+        "  {:14}{:>12}{:>8}{:>8}{:>20}{:>10}{:>7}{:>14}\n",
         series.proxy,
         number(median),
         or_dash(series.median_of(|sample| sample.user_us), 2),
         or_dash(series.median_of(|sample| sample.kernel_us), 2),
         format!("{}..{}", number(low), number(high)),
         or_dash(series.median_of(|sample| sample.per_s), 0),
+        series.busy().map_or_else(|| "-".to_owned(), percent),
         or_dash(work.beside_best(series).map(|comparison| comparison.ratio), 2),
     )
 }
@@ -63,6 +64,18 @@ fn row(work: &WorkResult, series: &Series) -> String {
 /// Three digits or more, with no more after the point than a measurement deserves.
 pub(super) fn number(figure: f64) -> String {
     if figure < 100.0 { format!("{figure:.2}") } else { format!("{figure:.0}") }
+}
+
+/// In whole percent.
+pub(super) fn percent(share: f64) -> String {
+    format!("{:.0} %", share * 100.0)
+}
+
+/// With two digits after the point, or with three if two would hide on which side of the target it is.
+pub(super) fn ratio(ratio: f64, target: f64) -> String {
+    let two = format!("{ratio:.2}");
+    let hides = two.parse().is_ok_and(|shown: f64| (shown <= target) != (ratio <= target));
+    if hides { format!("{ratio:.3}") } else { two }
 }
 
 pub(super) const fn met(is_met: bool) -> &'static str {
@@ -136,10 +149,10 @@ mod tests {
 one worker on one core, medians of 3 rounds of 5 s; less is better
 
 128 B reply, 64 connections   target: 0.95 of the best of NGINX and HAProxy; 0.81 (between 0.67 and 0.93): met
-                  µs/request    user  kernel            min..max     per s  to best peer
-  loadbalancer         13.00    3.00   10.00        12.00..14.00      1000          0.81
-  nginx                16.00    6.00   10.00        15.00..18.00      1000          1.00
-  haproxy              27.00   17.00   10.00        26.00..28.00      1000          1.69
+                  µs/request    user  kernel            min..max     per s   core  to best peer
+  loadbalancer         13.00    3.00   10.00        12.00..14.00      1000    1 %          0.81
+  nginx                16.00    6.00   10.00        15.00..18.00      1000    2 %          1.00
+  haproxy              27.00   17.00   10.00        26.00..28.00      1000    3 %          1.69
   caddy         failed: it | broke
 
 8,000 idle connections besides: +2.5 % (+2.0 % to +3.0 %), target < 5 %: met
@@ -186,6 +199,19 @@ loadbalancer 0.1.0, nginx 1.22.1
         let Judged { figure, verdict, .. } = judge(&check);
         assert_eq!(figure, "+4.0 % (+4.0 % to +4.0 %), +0.80 µs; nginx +55.0 %, +11.00 µs; haproxy +20.0 %, +2.00 µs");
         assert_eq!(verdict, "met");
+    }
+
+    #[test]
+    fn two_digits_do_not_hide_a_miss() {
+        for (figure, target, shown) in [
+            (0.953, 0.95, "0.953"),
+            (0.949, 0.95, "0.95"),
+            (0.946, 0.95, "0.95"),
+            (1.003, 1.0, "1.003"),
+            (0.63, 0.8, "0.63"),
+        ] {
+            assert_eq!(ratio(figure, target), shown);
+        }
     }
 
     #[test]

@@ -118,6 +118,12 @@ impl Series {
         spread(self.samples.iter().map(|sample| sample.figure))
     }
 
+    /// The share of its core that the proxy used. Clearly below 1, the load was the limit: the proxy then looks for work more
+    /// often than it finds much, and pays for that.
+    pub(super) fn busy(&self) -> Option<f64> {
+        self.median_of(|sample| Some(sample.per_s? * (sample.user_us? + sample.kernel_us?) / 1e6))
+    }
+
     pub(super) fn median_of(&self, part: impl Fn(&Sample) -> Option<f64>) -> Option<f64> {
         median(self.samples.iter().filter_map(part))
     }
@@ -267,6 +273,15 @@ pub(super) mod tests {
         assert_eq!(work.winners(), [""; 0], "who failed wins nothing");
         work.series[1] = series("nginx", &[12.9]);
         assert_eq!(work.winners(), ["nginx"]);
+    }
+
+    #[test]
+    fn a_busy_proxy_uses_all_of_its_core() {
+        // 1,000 a second for 20, 25 and 30 µs each.
+        assert_eq!(series("nginx", &[20.0, 30.0, 25.0]).busy(), Some(0.025));
+        let mut memory = series("nginx", &[1.0]);
+        memory.samples[0].per_s = None;
+        assert_eq!(memory.busy(), None);
     }
 
     #[test]

@@ -54,7 +54,7 @@ impl Turn {
             poll.registry().register(&mut listener, Token(1 + number), Interest::READABLE)?;
             listeners.push(listener);
         }
-        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {reply}\r\n\r\n{}", "x".repeat(reply));
+        let answer = answer(reply);
         let events = Events::with_capacity(EVENTS);
         let turn = Self { poll, events, listeners, backends: Vec::new(), answer: answer.into_bytes() };
         Ok((turn, waker, addresses))
@@ -208,6 +208,15 @@ impl Client {
         }
         Ok(whole)
     }
+}
+
+/// A response with the fields that servers usually send, in one piece.
+fn answer(bytes: usize) -> String {
+    let body = "x".repeat(bytes);
+    format!(
+        "HTTP/1.1 200 OK\r\nServer: bench\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
+         Content-Type: application/octet-stream\r\nContent-Length: {bytes}\r\nConnection: keep-alive\r\n\r\n{body}"
+    )
 }
 
 /// A connection on which everything was answered has room for one small request.
