@@ -116,7 +116,7 @@ async fn serve(
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, id = worker.id, "worker cannot listen"),
     };
-    tokio::task::spawn_local(conn::watch_at_rest(Rc::clone(&worker)));
+    tokio::task::spawn_local(conn::watch_many(Rc::clone(&worker)));
     tokio::task::spawn_local(sweep(Rc::clone(&worker)));
     tokio::task::spawn_local(let_begin(Rc::clone(&worker)));
     tokio::task::spawn_local(make_room(Rc::clone(&worker)));

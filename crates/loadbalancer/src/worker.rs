@@ -22,7 +22,7 @@ use tokio::sync::{Notify, mpsc};
 use crate::access;
 use crate::clock::{Clock, Tick};
 use crate::config::Config;
-use crate::conn::Rest;
+use crate::conn::{Carrier, Poller, Rest};
 use crate::deadline::{Ending, Sweep};
 use crate::descriptors::Shares;
 use crate::listen::Admission;
@@ -125,7 +125,9 @@ pub(crate) struct Worker {
     pub shared: Arc<Shared>,
     pub clock: Clock,
     pub sweep: Sweep,
+    pub poller: Poller,
     pub rest: Rest,
+    pub carrier: Carrier,
     pub turns: Turns,
     pub budget: RefCell<RetryBudget>,
     pub draining: Cell<bool>,
@@ -204,7 +206,9 @@ impl Worker {
             id,
             clock,
             sweep: Sweep::default(),
+            poller: Poller::default(),
             rest: Rest::default(),
+            carrier: Carrier::default(),
             budget: RefCell::new(budget),
             draining: Cell::new(false),
             access,

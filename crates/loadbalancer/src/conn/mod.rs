@@ -3,9 +3,12 @@
 //! hyper has no timeout without a timer, and with one it counts the wait for a next request as time of its head. So
 //! the connection's socket is watched from below ([`stream`]): the first byte after a response starts the time of a
 //! head, and every write that gets on restarts the time of a body. What a connection knows of its client is in
-//! [`client`]; after a 101 it goes on as a [`tunnel`], and after a second without a request it is at [`rest`].
+//! [`client`]; after a 101 it goes on as a [`tunnel`], and after a second without a request it is at [`rest`]. Tunnels and
+//! connections at rest are watched by the worker's own [`poller`].
 
+mod carrier;
 mod client;
+mod poller;
 mod refusal;
 mod request_time;
 mod rest;
@@ -27,9 +30,11 @@ use hyper_util::rt::TokioIo;
 use lb_core::metrics::Rejected;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+pub(crate) use carrier::Carrier;
 pub(crate) use client::Client;
+pub(crate) use poller::{Poller, watch as watch_many};
 pub(crate) use request_time::Overdue;
-pub(crate) use rest::{Rest, watch as watch_at_rest};
+pub(crate) use rest::Rest;
 pub(crate) use tunnel::Tunnel;
 
 use crate::deadline::Waiting;
@@ -137,7 +142,7 @@ async fn end(client: &Rc<Client>, mut io: Socket, served: Result<(), Broken>, un
     let tunnel = client.tunnel.take();
     match (served, tunnel) {
         (Ok(()), Some(tunnel)) => {
-            let Ok(stream) = io.stream.into_watched() else { return };
+            let Ok(stream) = io.stream.into_unwatched() else { return };
             return tunnel.run(client, stream, &mut io.door.held).await;
         }
         // The response body broke: an end that a client could take for a regular one must not follow.

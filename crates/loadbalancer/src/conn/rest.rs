@@ -2,37 +2,31 @@
 //! services. One costs its descriptor and the few facts that are not known any other way; its task, its deadline, and
 //! what hyper keeps are given back. (Measured: about a quarter of a KiB instead of 2.8.)
 //!
-//! A worker watches the sockets of all its connections at rest through a poller of its own, which is itself one
-//! descriptor of the worker's runtime. The first byte, or the end of the connection, begins a new task for it.
+//! They are watched by the worker's [`poller`](super::poller). The first byte, or the end of the connection, begins a new task
+//! for it.
 //!
 //! They end when their time is over; before it where there is need, those first that would end soonest anyway, and a number
 //! at a time: a part of them under pressure, a few, then more and more, while clients wait for a place. At once, since
 //! whoever has not asked for a second is hardly about to. No sweep ends more than [`MOST_ENDED`]. Where there are many, all
 //! are looked at once a second only, so that their times end up to a second late.
 //!
-//! Belongs to one worker: [`enter`](Rest::enter) is called by the connection's ending task, [`watch`] by the one task
-//! that wakes, [`sweep`](Rest::sweep) by the worker's sweep.
+//! Belongs to one worker: [`enter`](Rest::enter) is called by the connection's ending task, [`wake`](Rest::wake) by the
+//! poller's, [`sweep`](Rest::sweep) by the worker's sweep.
 
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::AsRawFd as _;
 use std::rc::Rc;
 use std::time::Duration;
 
 use lb_core::metrics::EndedEarly;
-use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Registry, Token};
 use slab::Slab;
-use tokio::io::unix::AsyncFd;
 
+use super::poller::{Place, Poller};
 use crate::clock::Tick;
 use crate::deadline::Waiting;
 use crate::listen::{Peer, Seat};
 use crate::worker::Worker;
-
-/// Woken at one look; the rest of a rush comes at the next, after what else the worker has to do.
-const WOKEN_AT_ONCE: usize = 256;
 
 /// Ended in one sweep: some milliseconds of closing, in which nobody is served. The rest of them is for the next.
 const MOST_ENDED: usize = 2048;
@@ -55,8 +49,6 @@ const MOST_MOVED: usize = 1024;
 
 /// The connections at rest of one worker.
 pub(crate) struct Rest {
-    /// As long as [`watch`] watches; without it, connections stay awake.
-    registry: RefCell<Option<Registry>>,
     sleepers: RefCell<Slab<Sleeper>>,
     /// No deadline is before this, or none is looked at before it.
     earliest: Cell<Tick>,
@@ -107,8 +99,7 @@ impl Past {
 
 impl Default for Rest {
     fn default() -> Self {
-        let (registry, sleepers) = (RefCell::default(), RefCell::default());
-        Self { registry, sleepers, earliest: Cell::new(Tick::NEVER), for_clients: Cell::new(1) }
+        Self { sleepers: RefCell::default(), earliest: Cell::new(Tick::NEVER), for_clients: Cell::new(1) }
     }
 }
 
@@ -117,15 +108,11 @@ impl Rest {
     ///
     /// # Errors
     /// It cannot be watched.
-    fn enter(&self, sleeper: Sleeper) -> Result<(), Sleeper> {
-        let registry = self.registry.borrow();
-        let Some(registry) = &*registry else { return Err(sleeper) };
+    fn enter(&self, poller: &Poller, sleeper: Sleeper) -> Result<(), Sleeper> {
         let mut sleepers = self.sleepers.borrow_mut();
         let place = sleepers.vacant_entry();
         // What has come since the last look is told at once: no byte falls between the two watches.
-        let watched =
-            registry.register(&mut SourceFd(&sleeper.stream.as_raw_fd()), Token(place.key()), Interest::READABLE);
-        if let Err(error) = watched {
+        if let Err(error) = poller.add(&sleeper.stream, Place::Sleeper(place.key())) {
             tracing::debug!(%error, "a connection cannot be watched at rest");
             return Err(sleeper);
         }
@@ -140,20 +127,29 @@ impl Rest {
     }
 
     /// Gives one out. The poller has it no longer.
-    fn take(&self, key: usize) -> Option<Sleeper> {
+    fn take(&self, poller: &Poller, key: usize) -> Option<Sleeper> {
         let sleeper = self.sleepers.borrow_mut().try_remove(key)?;
-        if let Some(registry) = &*self.registry.borrow() {
-            // It fails only for what is not registered, and then there is nothing to undo.
-            let _ = registry.deregister(&mut SourceFd(&sleeper.stream.as_raw_fd()));
-        }
+        poller.remove(&sleeper.stream);
         Some(sleeper)
+    }
+
+    /// One has sent something, or has gone.
+    pub(super) fn wake(&self, worker: &Rc<Worker>, key: usize) {
+        if let Some(sleeper) = self.take(&worker.poller, key) {
+            sleeper.wake(worker);
+        }
+    }
+
+    /// Nobody watches them any more.
+    pub(super) fn wake_all(&self, worker: &Rc<Worker>) {
+        self.sleepers.take().into_iter().for_each(|(_, sleeper)| sleeper.wake(worker));
     }
 
     /// Ends those whose time is over, and others if they must make room. When the worker drains, none waits for longer
     /// than `quiet`.
     pub(crate) fn sweep(&self, worker: &Rc<Worker>, scarce: bool, quiet: Duration) {
         let now = worker.clock.now();
-        self.shrink();
+        self.shrink(&worker.poller);
         if worker.draining.get() {
             let soon = now.plus(quiet);
             for (_, sleeper) in self.sleepers.borrow_mut().iter_mut() {
@@ -173,7 +169,7 @@ impl Rest {
         self.earliest.set(if many { earliest.max(now.plus(LOOK_AT_MANY)) } else { earliest });
         let reason = if for_clients > for_means { EndedEarly::Connections } else { EndedEarly::Overload };
         for (until, key) in over {
-            let Some(sleeper) = self.take(key) else { continue };
+            let Some(sleeper) = self.take(&worker.poller, key) else { continue };
             // What has come at the last moment, and was not told yet, is not thrown away.
             match sleeper.stream.peek(&mut [0]) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -197,19 +193,16 @@ impl Rest {
     }
 
     /// Gives back what a rush has left, a piece at a time.
-    fn shrink(&self) {
+    fn shrink(&self, poller: &Poller) {
         let mut sleepers = self.sleepers.borrow_mut();
         if sleepers.capacity() <= FEW || sleepers.len() > sleepers.capacity() / 4 {
             return;
         }
-        let registry = self.registry.borrow();
-        let Some(registry) = &*registry else { return };
         let mut moved = 0;
         // What cannot be moved stays where it is, and with it what is before it.
         sleepers.compact(|sleeper, _, key| {
             moved += 1;
-            let watched = &mut SourceFd(&sleeper.stream.as_raw_fd());
-            moved <= MOST_MOVED && registry.reregister(watched, Token(key), Interest::READABLE).is_ok()
+            moved <= MOST_MOVED && poller.move_to(&sleeper.stream, Place::Sleeper(key)).is_ok()
         });
     }
 }
@@ -237,44 +230,8 @@ fn due(all: impl Iterator<Item = (Tick, usize)>, now: Tick, soonest: usize) -> (
 
 /// Takes a connection in. One that cannot be watched goes on awake.
 pub(super) fn enter(worker: &Rc<Worker>, sleeper: Sleeper) {
-    if let Err(sleeper) = worker.rest.enter(sleeper) {
+    if let Err(sleeper) = worker.rest.enter(&worker.poller, sleeper) {
         sleeper.wake(worker);
-    }
-}
-
-/// Wakes connections at rest. Ends with the runtime.
-pub(crate) async fn watch(worker: Rc<Worker>) {
-    if let Err(error) = try_watch(&worker).await {
-        tracing::warn!(%error, worker = worker.id, "connections at rest cannot be watched; idle ones take more memory");
-        drop(worker.rest.registry.take());
-        let sleepers = worker.rest.sleepers.take();
-        sleepers.into_iter().for_each(|(_, sleeper)| sleeper.wake(&worker));
-    }
-}
-
-async fn try_watch(worker: &Rc<Worker>) -> io::Result<()> {
-    let poll = Poll::new()?;
-    let registry = poll.registry().try_clone()?;
-    #[expect(deprecated, reason = "unsound only for what may close its descriptor early: a poller keeps its own")]
-    let mut poll = AsyncFd::with_interest(poll, tokio::io::Interest::READABLE)?;
-    let mut events = Events::with_capacity(WOKEN_AT_ONCE);
-    // Only now: what is at rest has somebody who wakes it.
-    worker.rest.registry.replace(Some(registry));
-    loop {
-        let mut ready = poll.readable_mut().await?;
-        match ready.get_inner_mut().poll(&mut events, Some(Duration::ZERO)) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
-        }
-        if events.is_empty() {
-            ready.clear_ready();
-        }
-        for sleeper in events.iter().filter_map(|event| worker.rest.take(event.token().0)) {
-            sleeper.wake(worker);
-        }
-        // A rush must not keep the worker from what else there is to do.
-        tokio::task::yield_now().await;
     }
 }
 

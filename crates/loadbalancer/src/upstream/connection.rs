@@ -184,7 +184,7 @@ impl UpstreamConn {
 
 /// As `poll_write`, at less cost where it need not be waited for: straight from here to the kernel, past what the C library
 /// does for threads that can be cancelled.
-pub(crate) fn poll_send(stream: &mut TcpStream, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+fn poll_send(stream: &mut TcpStream, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
     let now = || send(&*stream, bytes, SendFlags::NOSIGNAL).map_err(io::Error::from);
     match stream.try_io(Interest::WRITABLE, now) {
         Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}

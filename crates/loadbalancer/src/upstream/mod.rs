@@ -27,7 +27,7 @@ use std::io;
 use lb_core::metrics::FailureKind;
 
 pub(crate) use cache::ConnCache;
-pub(crate) use connection::{UpstreamConn, connect, poll_send};
+pub(crate) use connection::{UpstreamConn, connect};
 pub(crate) use encode::{Forwarding, Framing, TIME_LEFT, Via, words, write_head};
 pub(crate) use exchange::{Answer, Exchange, Progress};
 pub(crate) use open::{OpenConns, Opened};
