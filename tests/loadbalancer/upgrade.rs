@@ -3,8 +3,11 @@
 
 use std::time::{Duration, Instant};
 
+use e2e::origin::Origin;
 use e2e::program::scratch_dir;
+use e2e::raw;
 use futures_util::{SinkExt, StreamExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -311,4 +314,66 @@ async fn a_tunnel_whose_reader_sleeps_stops_its_writer() {
     }
     let grown = resident().saturating_sub(start);
     assert!(grown < 4 * 1024, "{sent} MiB on their way hold {grown} KiB");
+}
+
+const SWITCHING: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+const HANDSHAKE: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+    sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+/// A client in a tunnel to a backend that does what it does.
+async fn raw_tunnel(balancer: &Balancer) -> TcpStream {
+    let mut client = raw::connect(balancer.port()).await;
+    client.write_all(HANDSHAKE).await.unwrap();
+    assert!(raw::read_head(&mut client).await.starts_with("HTTP/1.1 101 "));
+    client
+}
+
+/// The backend talks all the time, so that often both sockets have something to tell at once, and the reset is seen by who
+/// writes before what came ahead of it has been read.
+#[tokio::test]
+async fn the_last_words_before_a_reset_arrive() {
+    let (tell, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let origin = Origin::start(move |_, stream: TcpStream| {
+        let tell = tell.clone();
+        async move {
+            let (mut reader, mut writer) = stream.into_split();
+            writer.write_all(SWITCHING).await.ok()?;
+            let talk = tokio::spawn(async move { while writer.write_all(b"bla").await.is_ok() {} });
+            let mut words = Vec::new();
+            let _ = reader.read_to_end(&mut words).await;
+            talk.abort();
+            let _ = tell.send(words);
+            None
+        }
+    })
+    .await;
+    let balancer = Balancer::start(&[origin.address()], &["--workers", "1"]).await;
+    for round in 0..100 {
+        let mut client = raw_tunnel(&balancer).await;
+        client.read_exact(&mut [0; 3]).await.unwrap();
+        client.write_all(b"bye").await.unwrap();
+        raw::reset(client);
+        let words =
+            tokio::time::timeout(Duration::from_secs(10), heard.recv()).await.expect("the tunnel ends").unwrap();
+        assert_eq!(words.as_slice(), b"bye", "round {round}");
+    }
+}
+
+/// Without a word from the backend, which would find out.
+#[tokio::test]
+async fn a_reset_after_half_a_close_ends_the_tunnel() {
+    let origin = Origin::start(|_, mut stream: TcpStream| async move {
+        stream.write_all(SWITCHING).await.ok()?;
+        while stream.read(&mut [0; 64]).await.is_ok_and(|read| read > 0) {}
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        None
+    })
+    .await;
+    let balancer = Balancer::start(&[origin.address()], &[]).await;
+    let mut client = raw_tunnel(&balancer).await;
+    client.shutdown().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    wait_for_tunnels(&balancer, 1.0).await;
+    raw::reset(client);
+    wait_for_tunnels(&balancer, 0.0).await;
 }

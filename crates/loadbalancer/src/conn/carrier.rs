@@ -28,6 +28,9 @@ use crate::worker::Worker;
 /// Pieces that are carried one way when something is told: what is more, is for the task.
 const PIECES_WHEN_TOLD: usize = 1;
 
+/// Pieces carried one way in one turn of the task, and the last ones of a side while the other breaks.
+pub(super) const MOST_PIECES: usize = 16;
+
 /// One of a tunnel's sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Side {
@@ -44,8 +47,9 @@ pub(crate) struct Carrier {
 /// The two sockets of a tunnel, and what flows between them.
 pub(super) struct Pair {
     pub(super) client: Rc<Client>,
-    pub(super) row: Row,
+    /// Dropped before the row: a backend is free of a tunnel once its socket is closed.
     flow: RefCell<Flow>,
+    pub(super) row: Row,
     broken: Cell<bool>,
 }
 
@@ -136,14 +140,16 @@ impl Pair {
             to_backend: Way::new(early),
             to_client: Way::new(received),
         };
-        Rc::new(Self { client, row, flow: RefCell::new(flow), broken: Cell::new(false) })
+        Rc::new(Self { client, flow: RefCell::new(flow), row, broken: Cell::new(false) })
     }
 
     fn note(&self, side: Side, event: &Event) {
-        let flow = &mut *self.flow.borrow_mut();
-        match side {
-            Side::Client => flow.client.note(event),
-            Side::Backend => flow.backend.note(event),
+        let Flow { client, backend, to_backend, to_client } = &mut *self.flow.borrow_mut();
+        let (end, way) = if side == Side::Client { (client, to_backend) } else { (backend, to_client) };
+        end.note(event);
+        // It had ended only its sending. Nobody would read that it is gone.
+        if event.is_error() && way.state == State::Through {
+            self.broken.set(true);
         }
     }
 
@@ -155,14 +161,19 @@ impl Pair {
         let Flow { client, backend, to_backend, to_client } = &mut *self.flow.borrow_mut();
         let piece = &mut **self.client.worker.piece.borrow_mut();
         let moved = || stay_alive(&self.client);
-        let up = to_backend.carry(client, backend, piece, most, moved, |bytes| self.row.to_backend(bytes));
-        let down = to_client.carry(backend, client, piece, most, moved, |bytes| self.row.to_client(bytes));
+        let (sent, received) = (|bytes| self.row.to_backend(bytes), |bytes| self.row.to_client(bytes));
+        let up = to_backend.carry(client, backend, piece, most, moved, sent);
+        let down = to_client.carry(backend, client, piece, most, moved, received);
         match (up, down) {
             (Ok(Carried::Ended), Ok(Carried::Ended)) => Carried::Ended,
             (Ok(Carried::Most), Ok(_)) | (Ok(_), Ok(Carried::Most)) => Carried::Most,
             (Ok(_), Ok(_)) => Carried::All,
-            _ => {
+            (up, down) => {
                 self.broken.set(true);
+                // What one side has sent before the other broke still goes out, also if it was not told of yet.
+                (client.readable, backend.readable) = (true, true);
+                let _ = up.and_then(|_| to_backend.carry(client, backend, piece, MOST_PIECES, moved, sent));
+                let _ = down.and_then(|_| to_client.carry(backend, client, piece, MOST_PIECES, moved, received));
                 Carried::Broken
             }
         }

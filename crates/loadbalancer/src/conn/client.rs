@@ -1,7 +1,8 @@
 //! What everything on one client connection knows of it: who it is, what is being waited for, and how far its current
 //! message is.
 //!
-//! Written by the connection's own task only (the socket below hyper, the request path above it), so cells suffice.
+//! Written by the connection's own task only (the socket below hyper, the request path above it), and for a tunnel by the
+//! poller's on the same thread, so cells suffice.
 
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;

@@ -10,9 +10,11 @@
 //! State: the registry, from the moment at which somebody looks until looking fails. Belongs to one worker.
 
 use std::cell::RefCell;
+use std::convert::Infallible;
 use std::io;
 use std::net::TcpStream;
 use std::os::fd::AsRawFd as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -25,6 +27,10 @@ use crate::worker::Worker;
 
 /// Told at one look; the rest of a rush comes at the next, after what else the worker has to do.
 const TOLD_AT_ONCE: usize = 128;
+
+/// If looking fails, it is tried again after this, and then after twice as long each time, up to that.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// A socket's place: what it is, and which one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,19 +104,24 @@ impl Poller {
 
 /// Looks and tells. Ends with the runtime.
 pub(crate) async fn watch(worker: Rc<Worker>) {
-    if let Err(error) = try_watch(&worker).await {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let Err(error) = try_watch(&worker).await;
         tracing::warn!(
             %error,
             worker = worker.id,
+            again_in = ?pause,
             "a worker cannot watch connections at rest and tunnels; idle connections take more memory, and tunnels end"
         );
         drop(worker.poller.registry.take());
         worker.rest.wake_all(&worker);
         worker.carrier.break_all();
+        tokio::time::sleep(pause).await;
+        pause = (2 * pause).min(LONGEST_PAUSE);
     }
 }
 
-async fn try_watch(worker: &Rc<Worker>) -> io::Result<()> {
+async fn try_watch(worker: &Rc<Worker>) -> io::Result<Infallible> {
     let poll = Poll::new()?;
     let registry = poll.registry().try_clone()?;
     #[expect(deprecated, reason = "unsound only for what may close its descriptor early: a poller keeps its own")]
@@ -128,9 +139,13 @@ async fn try_watch(worker: &Rc<Worker>) -> io::Result<()> {
         let mut told = 0;
         for event in &events {
             told += 1;
-            match Place::of(event.token()) {
+            let tell = || match Place::of(event.token()) {
                 Place::Sleeper(key) => worker.rest.wake(worker, key),
                 Place::Tunnel(key, side) => worker.carrier.tell(worker, key, side, event),
+            };
+            // One of them is lost, and counted by its seat. Nobody would look for the others.
+            if catch_unwind(AssertUnwindSafe(tell)).is_err() {
+                tracing::error!(worker = worker.id, "a connection was lost to a panic");
             }
         }
         // That was all: the runtime tells of what comes after it.

@@ -18,15 +18,12 @@ use std::task::Poll;
 use bytes::BytesMut;
 use lb_core::metrics::TunnelEnd;
 
-use super::carrier::{Carried, Pair};
+use super::carrier::{Carried, MOST_PIECES, Pair};
 use super::client::Client;
 use crate::deadline::{SWEEP_INTERVAL, Waiting};
 use crate::proxy::Record;
 use crate::tunnels::Facts;
 use crate::upstream::UpstreamConn;
-
-/// Pieces carried one way in one turn of the task.
-const MOST_PIECES: usize = 16;
 
 /// A tunnel to be.
 pub(crate) struct Tunnel {
