@@ -148,12 +148,13 @@ async fn try_watch(worker: &Rc<Worker>) -> io::Result<Infallible> {
                 tracing::error!(worker = worker.id, "a connection was lost to a panic");
             }
         }
-        // That was all: the runtime tells of what comes after it.
         if told < TOLD_AT_ONCE {
+            // That was all: the runtime tells of what comes after it.
             ready.clear_ready();
+        } else {
+            // A rush must not keep the worker from what else there is to do.
+            tokio::task::yield_now().await;
         }
-        // A rush must not keep the worker from what else there is to do.
-        tokio::task::yield_now().await;
     }
 }
 
