@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command as Blocking, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
@@ -144,11 +144,13 @@ pub fn workspace_root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the workspace").to_owned()
 }
 
-/// A directory of this test process, removed by nobody but the system's own clean-up of temporary files.
+/// A directory of this test process, removed by nobody but the system's own clean-up of temporary files. Its name has the time in
+/// it, too: a former process with the same number may have left one, with lines in its logs that nobody here has written.
 pub fn scratch_dir() -> &'static Path {
     static DIR: OnceLock<PathBuf> = OnceLock::new();
     DIR.get_or_init(|| {
-        let dir = std::env::temp_dir().join(format!("lb-e2e-{}", std::process::id()));
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let dir = std::env::temp_dir().join(format!("lb-e2e-{}-{}", std::process::id(), now.as_nanos()));
         std::fs::create_dir_all(&dir).expect("the temporary directory is writable");
         dir
     })
