@@ -37,7 +37,7 @@ use crate::view::View;
 /// closed loop of requests pauses for far less.
 const QUIET: Duration = Duration::from_millis(500);
 
-/// What is read at once from a tunnel: more than most messages.
+/// What is read at once from a tunnel: more than most messages, and more than is read of a head and behind it.
 const PIECE: usize = 16 * 1024;
 
 /// Idle connections that are closed at once for those who wait: what more want is closed by the next sweep.
@@ -135,7 +135,7 @@ pub(crate) struct Worker {
     pub access: Option<access::Lines>,
     /// Where small responses are put together; its size stays small because theirs is.
     pub scratch: RefCell<Vec<u8>>,
-    /// What tunnels carry from one socket to the other, a piece at a time.
+    /// What tunnels carry from one socket to the other, a piece at a time, and what clients send on its way into a buffer.
     pub piece: RefCell<Box<[u8]>>,
     /// When it last looked what is under way.
     pub looked: Cell<Tick>,

@@ -24,7 +24,7 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 /// Read at once until it is watched both ways: more than nearly all heads.
-const PIECE: usize = 2 * 1024;
+pub(super) const PIECE: usize = 2 * 1024;
 
 /// A client's socket.
 pub(super) enum ClientSocket {
@@ -143,16 +143,23 @@ impl ClientSocket {
         }
     }
 
-    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    /// `piece` is room for [`PIECE`] bytes to read into by the way: it is at hand, while `buf` may never have been written to, and
+    /// would have to be cleared first.
+    pub(super) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+        piece: &mut [u8],
+    ) -> Poll<io::Result<()>> {
         if let Self::Unwatched(stream) = self {
-            match read_piece(stream, buf) {
+            match read_piece(stream, buf, piece) {
                 Err(error) if would_block(&error) => self.hear()?,
                 read => return Poll::Ready(read.and_then(|piece| self.expect_more(piece))),
             }
         }
         while let Self::Heard(heard) = self {
             let mut ready = ready!(heard.poll_read_ready_mut(cx))?;
-            match read_piece(ready.get_inner_mut(), buf) {
+            match read_piece(ready.get_inner_mut(), buf, piece) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if would_block(&error) => ready.clear_ready(),
                 read => {
@@ -226,10 +233,10 @@ enum Piece {
 
 /// Straight from the kernel, as what is written in one piece goes there: the C library's functions are points at which
 /// threads can be cancelled, and with more than one thread that costs each call some nanoseconds.
-fn read_piece(stream: &Unwatched, buf: &mut ReadBuf<'_>) -> io::Result<Piece> {
-    let length = buf.remaining().min(PIECE);
-    let (_, read) = recv(stream, buf.initialize_unfilled_to(length), RecvFlags::empty())?;
-    buf.advance(read);
+fn read_piece(stream: &Unwatched, buf: &mut ReadBuf<'_>, piece: &mut [u8]) -> io::Result<Piece> {
+    let length = buf.remaining().min(piece.len());
+    let (_, read) = recv(stream, &mut piece[..length], RecvFlags::empty())?;
+    buf.put_slice(&piece[..read]);
     Ok(match read {
         0 => Piece::End,
         read if read == length => Piece::Whole,
@@ -273,7 +280,7 @@ mod tests {
         let mut room = vec![0; 8 * PIECE];
         std::future::poll_fn(|cx| {
             let mut buf = ReadBuf::new(&mut room);
-            socket.poll_read(cx, &mut buf).map(|read| read.map(|()| buf.filled().to_vec()))
+            socket.poll_read(cx, &mut buf, &mut [0; PIECE]).map(|read| read.map(|()| buf.filled().to_vec()))
         })
         .await
         .unwrap()
@@ -313,7 +320,7 @@ mod tests {
         let waker = Waker::from(Arc::clone(&woken));
         let mut cx = Context::from_waker(&waker);
         let mut room = [0; PIECE];
-        assert!(socket.poll_read(&mut cx, &mut ReadBuf::new(&mut room)).is_pending());
+        assert!(socket.poll_read(&mut cx, &mut ReadBuf::new(&mut room), &mut [0; PIECE]).is_pending());
         assert_eq!(woken.0.load(Ordering::SeqCst), 0);
         while socket.poll_write(&mut cx, &[0; 64 * 1024]).is_ready() {}
         assert!(matches!(socket, ClientSocket::Watched(_)));

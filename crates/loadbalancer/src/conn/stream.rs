@@ -19,7 +19,7 @@ use lb_core::metrics::Rejected;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::client::Client;
-use super::socket::ClientSocket;
+use super::socket::{ClientSocket, PIECE};
 use crate::door::{self, Door, MOST_HELD, Pass};
 
 /// Room for what comes while a request is under way.
@@ -64,10 +64,11 @@ impl Socket {
         if !self.stream.is_watched() && !self.client.deadline.is_long() {
             return Poll::Pending;
         }
+        let mut scratch = self.client.worker.piece.borrow_mut();
+        let (piece, room) = scratch.split_at_mut(PIECE);
         while self.door.held.len() < MOST_HELD {
-            let mut room = [0; AHEAD];
-            let mut room = ReadBuf::new(&mut room);
-            if ready!(self.stream.poll_read(cx, &mut room)).is_err() {
+            let mut room = ReadBuf::new(&mut room[..AHEAD]);
+            if ready!(self.stream.poll_read(cx, &mut room, piece)).is_err() {
                 return Poll::Ready(());
             }
             match room.filled() {
@@ -91,6 +92,11 @@ impl Socket {
         !self.door.held.is_empty()
     }
 
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let mut scratch = self.client.worker.piece.borrow_mut();
+        self.stream.poll_read(cx, buf, &mut scratch[..PIECE])
+    }
+
     /// A head, or what must not go on yet. Reads into `buf` even if it holds the bytes back: it is the only room
     /// there is, and in the usual case all of it goes on.
     fn poll_head(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -106,7 +112,7 @@ impl Socket {
             if self.ended {
                 return Poll::Ready(Ok(()));
             }
-            ready!(self.stream.poll_read(cx, buf))?;
+            ready!(self.poll_read(cx, buf))?;
             let received = buf.filled().len() - start;
             if received == 0 {
                 self.ended = true;
@@ -164,7 +170,7 @@ impl Socket {
     /// The rest of a body.
     fn poll_body(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let start = buf.filled().len();
-        let Poll::Ready(read) = self.stream.poll_read(cx, buf) else {
+        let Poll::Ready(read) = self.poll_read(cx, buf) else {
             return match self.client.body_bytes_came(None) {
                 Ok(()) => Poll::Pending,
                 Err(reason) => Poll::Ready(Err(self.refuse(reason))),
