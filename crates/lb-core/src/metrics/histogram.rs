@@ -94,6 +94,20 @@ impl Counts {
         self.sum_us += histogram.sum_us.load(Ordering::Relaxed);
     }
 
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.buckets.fill(0);
+        self.sum_us = 0;
+    }
+
+    /// Adds what was counted between two readings of the same histograms.
+    pub fn add_between(&mut self, earlier: &Self, later: &Self) {
+        for ((sum, earlier), later) in self.buckets.iter_mut().zip(earlier.buckets.iter()).zip(later.buckets.iter()) {
+            *sum += later.saturating_sub(*earlier);
+        }
+        self.sum_us += later.sum_us.saturating_sub(earlier.sum_us);
+    }
+
     /// Adds another one.
     pub fn merge(&mut self, other: &Self) {
         for (sum, bucket) in self.buckets.iter_mut().zip(other.buckets.iter()) {
@@ -104,8 +118,9 @@ impl Counts {
 
     /// What was counted since `earlier`, a former reading of the same histograms.
     pub fn since(&self, earlier: &Self) -> Self {
-        let buckets = array::from_fn(|i| self.buckets[i].saturating_sub(earlier.buckets[i]));
-        Self { buckets: Box::new(buckets), sum_us: self.sum_us.saturating_sub(earlier.sum_us) }
+        let mut counts = Self::default();
+        counts.add_between(earlier, self);
+        counts
     }
 
     /// How many durations were counted.

@@ -263,6 +263,30 @@ pub struct BackendTotals {
 }
 
 impl BackendTotals {
+    /// Forgets everything, and keeps the memory.
+    pub fn clear(&mut self) {
+        let Self {
+            responses,
+            failures,
+            excused,
+            repeated_well,
+            retries,
+            connections,
+            tunnels,
+            received_bytes,
+            sent_bytes,
+            connect,
+            response,
+        } = self;
+        responses.fill(0);
+        failures.fill(0);
+        for number in [excused, repeated_well, retries, connections, tunnels, received_bytes, sent_bytes] {
+            *number = 0;
+        }
+        connect.clear();
+        response.clear();
+    }
+
     /// Adds one worker's numbers.
     pub fn add(&mut self, shard: &BackendShard) {
         add_each(&mut self.responses, &shard.responses);

@@ -5,12 +5,14 @@
 //! that it may keep between two checks of the same backend.
 
 mod chunks;
+mod dial;
 mod exchange;
 mod expect;
 pub mod reply;
 #[cfg(test)]
 mod tests;
 
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -22,13 +24,18 @@ use crate::backend::HostPort;
 use crate::check::{CheckKind, CheckMethod, HttpCheck};
 use crate::health::{Failure, Outcome, Pass, is_our_own};
 
+use dial::Dialled;
 pub use exchange::exchange;
 use expect::Expectation;
 
 /// Whether a connection was made from a port to the same port: TCP allows it, and a dead server on this machine whose
 /// port happens to be chosen for the way out would seem alive.
 pub fn is_to_itself(connection: &TcpStream) -> bool {
-    matches!((connection.local_addr(), connection.peer_addr()), (Ok(local), Ok(peer)) if local == peer)
+    is_same(connection.local_addr(), connection.peer_addr())
+}
+
+fn is_same(local: io::Result<SocketAddr>, peer: io::Result<SocketAddr>) -> bool {
+    matches!((local, peer), (Ok(local), Ok(peer)) if local == peer)
 }
 
 /// How one backend is checked.
@@ -77,14 +84,17 @@ impl Probe {
         if let Some((outcome, address)) = self.check_again(addresses, started, deadline).await {
             return (outcome, Some(address));
         }
-        let (mut connection, address) = match connect(addresses, self.port, deadline).await {
+        let (connection, address) = match connect(addresses, self.port, deadline).await {
             Ok(connected) => connected,
             Err(outcome) => return (outcome, None),
         };
         let Some(http) = &mut self.http else {
-            // A new socket's buffer takes it at once. What the other side does with it is no part of the check.
-            let _ = connection.try_write(&self.greeting);
+            connection.greet(&self.greeting);
             return (Outcome::Passed(Pass { took: started.elapsed(), status: None }), Some(address));
+        };
+        let mut connection = match connection.into_watched() {
+            Ok(connection) => connection,
+            Err(error) => return (Outcome::NotTried(error.to_string()), None),
         };
         let _ = connection.set_nodelay(true);
         let sent = [&self.greeting[..], &http.request].concat();
@@ -111,7 +121,7 @@ impl Probe {
         let http = self.http.as_mut()?;
         let (mut connection, address) = http.kept.take().filter(|(_, address)| addresses.contains(address))?;
         // A close, or bytes that nobody asked for.
-        if !matches!(connection.try_read(&mut [0]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock) {
+        if !matches!(connection.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
             return None;
         }
         let request = std::mem::take(&mut http.request);
@@ -163,17 +173,14 @@ async fn connect(
     addresses: &[SocketAddr],
     port: Option<u16>,
     deadline: Instant,
-) -> Result<(TcpStream, SocketAddr), Outcome> {
+) -> Result<(Dialled, SocketAddr), Outcome> {
     let mut failure = None;
     for (tried, address) in addresses.iter().enumerate() {
         let checked = SocketAddr::new(address.ip(), port.unwrap_or_else(|| address.port()));
         // An address that swallows packets must not use up the time of those behind it.
         let now = Instant::now();
         let share = deadline.saturating_duration_since(now) / (addresses.len() - tried) as u32;
-        match timeout_at(now + share, TcpStream::connect(checked)).await {
-            Ok(Ok(connection)) if is_to_itself(&connection) => {
-                failure = Some(Failure::of_connect(&std::io::ErrorKind::ConnectionRefused.into()));
-            }
+        match timeout_at(now + share, Dialled::to(checked)).await {
             Ok(Ok(connection)) => return Ok((connection, *address)),
             Ok(Err(error)) if is_our_own(&error) => return Err(Outcome::NotTried(error.to_string())),
             Ok(Err(error)) => failure = Some(Failure::of_connect(&error)),

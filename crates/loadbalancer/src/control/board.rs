@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use lb_core::api::{AdminState, BackendState, EVENTS_KEPT, Event, EventKind, Health, ReasonCode};
 use lb_core::backend::{Backend, BackendId};
@@ -300,8 +301,9 @@ impl Board {
         *(if passed { &mut entry.passed } else { &mut entry.failed }) += 1;
         self.judge(policy, place, report.outcome, "checks", now_ms);
         let entry = &mut self.pools[place.0].entries[place.1];
-        let delay = entry.health.next_delay(policy, fastrand::f64());
-        entry.schedule(Instant::now() + delay, now_ms + delay.as_millis() as u64);
+        let (now, delay) = (Instant::now(), entry.health.next_delay(policy, fastrand::f64()));
+        let delay = together(now + delay - self.began, delay) - (now - self.began);
+        entry.schedule(now + delay, now_ms + delay.as_millis() as u64);
     }
 
     /// Takes in a failed connect of live traffic: it counts as much as a failed check, at once, and brings the next
@@ -415,6 +417,16 @@ impl Board {
         self.event(now_ms, EventKind::Operator, Some((found, at)), message);
         Ok((found, at))
     }
+}
+
+/// When a check is made that is to be made at `due`, `delay` after the last one: at the next beat of all those with such a delay,
+/// a fiftieth of it later at most. With many backends several are then made in one go; each for itself would take the core
+/// from a worker twice, and leave it to find its memory out of the cache.
+fn together(due: Duration, delay: Duration) -> Duration {
+    // Of all delays between two powers of two the beat is the same.
+    let beat_ms = ((delay.as_millis() / 50) as u64 + 1).next_power_of_two() / 2;
+    let due_ms = due.as_millis() as u64 + 1;
+    if beat_ms == 0 { due } else { Duration::from_millis(due_ms.next_multiple_of(beat_ms)) }
 }
 
 impl Entry {

@@ -1,7 +1,5 @@
 //! Beliefs without a network: checkers are started and never get a turn, results are handed in.
 
-use std::time::Duration;
-
 use lb_core::health::{Failure, Pass};
 
 use super::*;
@@ -102,4 +100,19 @@ async fn what_ejects_and_what_an_operator_asks_for_do_not_change_since_when_chec
     assert!(words.starts_with("draining; up for 1 min 10 s"), "{words}");
     board.set_admin("default", "b0", AdminState::Maintenance, 80_000).unwrap();
     assert!(explained(&board, &config, 90_000).starts_with("in maintenance for 10 s"));
+}
+
+#[test]
+fn checks_are_made_together_and_hardly_later_than_they_are_due() {
+    let ms = Duration::from_millis;
+    for delay in [ms(1), ms(49), ms(50), ms(99), ms(100), ms(1000), ms(4501), ms(5499), ms(60_000)] {
+        for due in (0..5000).map(|step| ms(7) * step) {
+            let at = together(due, delay);
+            assert!(due <= at && at - due <= delay / 50, "{delay:?}: {due:?} became {at:?}");
+        }
+    }
+    // A thousand with the usual interval and its jitter, within a second of each other: no more beats than a second has.
+    let mut beats: Vec<_> = (0..1000).map(|n| together(ms(60_000 + n), ms(4500 + n))).collect();
+    beats.dedup();
+    assert!(beats.len() <= 17, "{}", beats.len());
 }

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use lb_core::api::{self, HISTORY_KEPT, RECENT_KEPT, Sample, StatusClasses, Traffic};
+use lb_core::backend::Backend;
 use lb_core::metrics::{BackendTotals, Counts, FailureKind, LocalReply, Rejected, WorkerTotals};
 
 use super::board::Board;
@@ -74,7 +75,7 @@ impl Figures {
         push_bounded(&mut self.local, (now_ms, worker_totals(shared)), WINDOW + 1);
         for (pool, windows) in board.pools.iter().zip(&mut self.backends) {
             for (entry, window) in pool.entries.iter().zip(windows) {
-                push_bounded(&mut window.readings, (now_ms, entry.backend.totals()), WINDOW + 1);
+                window.read(&entry.backend, now_ms);
                 let rate = window.requests_per_s();
                 push_bounded(&mut window.recent, rate, RECENT_KEPT);
             }
@@ -92,7 +93,7 @@ impl Figures {
             let (Some((from, before)), Some((to, now))) = (before, now) else { continue };
             requests_per_s += window.requests_per_s();
             errors_per_s += per_s(now.responses[4] - before.responses[4], *from, *to);
-            response.merge(&now.response.since(&before.response));
+            response.add_between(&before.response, &now.response);
         }
         Sample {
             unix_ms,
@@ -153,6 +154,14 @@ impl Figures {
 }
 
 impl Window {
+    /// Takes a reading, in the memory of the oldest: with a thousand backends it would be megabytes each second.
+    fn read(&mut self, backend: &Backend, now_ms: u64) {
+        let is_full = self.readings.len() > WINDOW;
+        let (_, mut totals) = is_full.then(|| self.readings.pop_front()).flatten().unwrap_or_default();
+        backend.read_totals(&mut totals);
+        self.readings.push_back((now_ms, totals));
+    }
+
     fn last_two(&self) -> [Option<&(u64, BackendTotals)>; 2] {
         let mut latest = self.readings.iter().rev();
         let now = latest.next();
