@@ -18,6 +18,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
+use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token};
 use tokio::io::unix::AsyncFd;
@@ -27,6 +28,9 @@ use crate::worker::Worker;
 
 /// Told at one look; the rest of a rush comes at the next, after what else the worker has to do.
 const TOLD_AT_ONCE: usize = 128;
+
+/// Second looks that are left out after one that found nothing.
+const LEFT_OUT: u32 = 15;
 
 /// If looking fails, it is tried again after this, and then after twice as long each time, up to that.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -129,31 +133,70 @@ async fn try_watch(worker: &Rc<Worker>) -> io::Result<Infallible> {
     let mut events = Events::with_capacity(TOLD_AT_ONCE);
     // Only now: what is watched has somebody to tell.
     worker.poller.registry.replace(Some(registry));
+    let mut second = SecondLook::default();
     loop {
         let mut ready = poll.readable_mut().await?;
-        match ready.get_inner_mut().poll(&mut events, Some(Duration::ZERO)) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
-        }
         let mut told = 0;
-        for event in &events {
-            told += 1;
-            let tell = || match Place::of(event.token()) {
-                Place::Sleeper(key) => worker.rest.wake(worker, key),
-                Place::Tunnel(key, side) => worker.carrier.tell(worker, key, side, event),
-            };
-            // One of them is lost, and counted by its seat. Nobody would look for the others.
-            if catch_unwind(AssertUnwindSafe(tell)).is_err() {
-                tracing::error!(worker = worker.id, "a connection was lost to a panic");
+        loop {
+            match ready.get_inner_mut().poll(&mut events, Some(Duration::ZERO)) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            }
+            let mut found = 0;
+            for event in &events {
+                tell(worker, event);
+                found += 1;
+            }
+            if told > 0 {
+                second.found(found);
+            }
+            told += found;
+            if told >= TOLD_AT_ONCE {
+                // A rush must not keep the worker from what else there is to do.
+                break tokio::task::yield_now().await;
+            }
+            if found == 0 || !second.is_worth_it() {
+                // That was all: the runtime tells of what comes after it.
+                break ready.clear_ready();
             }
         }
-        if told < TOLD_AT_ONCE {
-            // That was all: the runtime tells of what comes after it.
-            ready.clear_ready();
-        } else {
-            // A rush must not keep the worker from what else there is to do.
-            tokio::task::yield_now().await;
+    }
+}
+
+fn tell(worker: &Rc<Worker>, event: &Event) {
+    let tell = || match Place::of(event.token()) {
+        Place::Sleeper(key) => worker.rest.wake(worker, key),
+        Place::Tunnel(key, side) => worker.carrier.tell(worker, key, side, event),
+    };
+    // One of them is lost, and counted by its seat. Nobody would look for the others.
+    if catch_unwind(AssertUnwindSafe(tell)).is_err() {
+        tracing::error!(worker = worker.id, "a connection was lost to a panic");
+    }
+}
+
+/// Whether to look once more before the runtime is asked to say that there is something. To look by way of the runtime takes
+/// two system calls, so where more comes while the last was told, a direct look costs half; where nothing does, it is one for
+/// nothing, and then it is left out a few times.
+#[derive(Default)]
+struct SecondLook {
+    left_out: u32,
+}
+
+impl SecondLook {
+    fn is_worth_it(&mut self) -> bool {
+        match self.left_out.checked_sub(1) {
+            None => true,
+            Some(left) => {
+                self.left_out = left;
+                false
+            }
+        }
+    }
+
+    fn found(&mut self, count: usize) {
+        if count == 0 {
+            self.left_out = LEFT_OUT;
         }
     }
 }
@@ -169,6 +212,18 @@ mod tests {
         for (number, place) in places.enumerate() {
             assert_eq!((place.token(), Place::of(Token(number))), (Token(number), place));
         }
+    }
+
+    #[test]
+    fn a_look_for_nothing_is_not_made_again_at_once() {
+        let mut second = SecondLook::default();
+        assert!((0..100).all(|_| second.is_worth_it()));
+        second.found(1);
+        assert!(second.is_worth_it());
+        second.found(0);
+        let made: Vec<bool> = (0..2 * LEFT_OUT).map(|_| second.is_worth_it()).collect();
+        assert_eq!(made.iter().position(|made| *made), Some(LEFT_OUT as usize));
+        assert!(made[LEFT_OUT as usize..].iter().all(|made| *made), "until one finds nothing again");
     }
 
     #[test]
