@@ -303,6 +303,8 @@ impl Worker {
     }
 
     /// What the sweep does: deadlines, idle connections to backends, lines of the access log, a sign of life.
+    // Not inlined, so that it can be told from what requests cost (`cargo xtask test --only gates`).
+    #[inline(never)]
     pub(crate) fn sweep(self: &Rc<Self>) {
         let scarce = self.shared.overload.level() > Level::Calm;
         self.sweep.run(&self.clock, Ending { draining: self.draining.get(), scarce }, QUIET);

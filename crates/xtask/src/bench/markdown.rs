@@ -169,7 +169,7 @@ mod tests {
         let expected = "\
 | | loadbalancer | nginx | haproxy | caddy | ours ÷ best of NGINX and HAProxy | target | |
 |---|---:|---:|---:|---:|---:|---:|---|
-| 128 B reply, 64 connections | 13.00 µs | 16.00 µs | 27.00 µs | failed | **0.81** (0.67–0.93) | ≤ 0.95 | met |
+| 128 B reply, 64 connections | 13.00 µs | 16.00 µs | 27.00 µs | failed | **0.75** (0.72–0.93) | ≤ 0.95 | met |
 
 No peer is ahead of ours in any row.
 
@@ -196,7 +196,7 @@ loadbalancer 0.1.0, nginx 1.22.1, medians of 3 rounds, Test CPU on Linux 6.1, 20
     #[test]
     fn a_peer_that_wins_is_named() {
         let mut results = results();
-        results.works[0].series[1] = series("nginx", &[12.0]);
+        results.works[0].series[1] = series("nginx", &[11.0, 13.0, 12.0]);
         assert!(summary(&results).contains("A peer is ahead of ours at: 128 B reply, 64 connections (nginx)."));
         assert!(summary(&results).contains("| missed |"));
     }

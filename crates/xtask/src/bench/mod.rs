@@ -34,6 +34,7 @@ use crate::workspace::{Workspace, cargo};
 use crate::{Error, release, say};
 use contender::Contender;
 use measure::Ground;
+pub(crate) use open_loop::OpenLoop;
 use results::{CheckResult, Pair, Results, Sample, Series, WorkResult};
 use site::Cores;
 use work::{CHECKS, Check, WORKS, Work};

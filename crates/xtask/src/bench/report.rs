@@ -148,11 +148,11 @@ mod tests {
         let expected = "
 one worker on one core, medians of 3 rounds of 5 s; less is better
 
-128 B reply, 64 connections   target: 0.95 of the best of NGINX and HAProxy; 0.81 (between 0.67 and 0.93): met
+128 B reply, 64 connections   target: 0.95 of the best of NGINX and HAProxy; 0.75 (between 0.72 and 0.93): met
                   µs/request    user  kernel            min..max     per s   core  to best peer
-  loadbalancer         13.00    3.00   10.00        12.00..14.00      1000    1 %          0.81
+  loadbalancer         13.00    3.00   10.00        12.00..14.00      1000    1 %          0.75
   nginx                16.00    6.00   10.00        15.00..18.00      1000    2 %          1.00
-  haproxy              27.00   17.00   10.00        26.00..28.00      1000    3 %          1.69
+  haproxy              27.00   17.00   10.00        26.00..28.00      1000    3 %          1.62
   caddy         failed: it | broke
 
 8,000 idle connections besides: +2.5 % (+2.0 % to +3.0 %), target < 5 %: met

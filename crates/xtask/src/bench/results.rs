@@ -93,12 +93,13 @@ pub(super) struct Pair {
     pub(super) changed: f64,
 }
 
-/// Ours beside the best of the peers that set the target.
+/// One beside another, round by round: the two of a round were measured within seconds of each other, so a machine that is
+/// slower for a minute is slower for both.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Comparison {
-    /// Ours ÷ best.
+    /// The median of what each round says.
     pub(super) ratio: f64,
-    /// The ratio in the best and the worst case that the spreads of both allow.
+    /// The least and the most that a round says.
     pub(super) low: f64,
     pub(super) high: f64,
 }
@@ -111,6 +112,17 @@ impl Series {
     /// `None` if there is none, or one measurement failed.
     pub(super) fn median(&self) -> Option<f64> {
         if self.failed.is_some() { None } else { median(self.samples.iter().map(|sample| sample.figure)) }
+    }
+
+    /// This one ÷ `other`. `None` unless both have figures.
+    fn beside(&self, other: &Self) -> Option<Comparison> {
+        if self.failed.is_some() || other.failed.is_some() {
+            return None;
+        }
+        // In the order of rounds, one each.
+        let ratios = || self.samples.iter().zip(&other.samples).map(|(this, other)| this.figure / other.figure);
+        let (ratio, (low, high)) = (median(ratios())?, spread(ratios()));
+        Some(Comparison { ratio, low, high })
     }
 
     /// Least and most.
@@ -130,25 +142,15 @@ impl Series {
 }
 
 impl WorkResult {
-    /// The better one of NGINX and HAProxy.
-    pub(super) fn best_peer(&self) -> Option<&Series> {
-        let peers = self.series.iter().filter(|series| series.is(Contender::Nginx) || series.is(Contender::Haproxy));
-        peers
-            .filter_map(|series| series.median().map(|median| (median, series)))
-            .min_by(|(a, _), (b, _)| a.total_cmp(b))
-            .map(|(_, series)| series)
-    }
-
-    /// `None` unless ours and a peer have a figure.
+    /// Ours beside the best of the peers that set the target; `None` unless ours and a peer have a figure.
     pub(super) fn comparison(&self) -> Option<Comparison> {
-        let ours = self.series.iter().find(|series| series.is(Contender::Loadbalancer))?;
-        self.beside_best(ours)
+        self.beside_best(self.ours()?)
     }
 
+    /// `series` beside NGINX or HAProxy, whichever it looks worse beside.
     pub(super) fn beside_best(&self, series: &Series) -> Option<Comparison> {
-        let best = self.best_peer()?;
-        let ((low, high), (best_low, best_high)) = (series.spread(), best.spread());
-        Some(Comparison { ratio: series.median()? / best.median()?, low: low / best_high, high: high / best_low })
+        let peers = self.series.iter().filter(|peer| peer.is(Contender::Nginx) || peer.is(Contender::Haproxy));
+        peers.filter_map(|peer| series.beside(peer)).max_by(|a, b| a.ratio.total_cmp(&b.ratio))
     }
 
     pub(super) fn is_met(&self) -> Option<bool> {
@@ -157,10 +159,15 @@ impl WorkResult {
 
     /// Every proxy that is cheaper than ours here.
     pub(super) fn winners(&self) -> Vec<&str> {
-        let ours = self.series.iter().find(|series| series.is(Contender::Loadbalancer)).and_then(Series::median);
-        let Some(ours) = ours else { return vec![] };
-        let cheaper = self.series.iter().filter(|series| series.median().is_some_and(|median| median < ours));
-        cheaper.map(|series| series.proxy.as_str()).collect()
+        let is_dearer_than = |peer: &&Series| {
+            let beside = self.ours().and_then(|ours| ours.beside(peer));
+            beside.is_some_and(|comparison| comparison.ratio > 1.0)
+        };
+        self.series.iter().filter(is_dearer_than).map(|series| series.proxy.as_str()).collect()
+    }
+
+    fn ours(&self) -> Option<&Series> {
+        self.series.iter().find(|series| series.is(Contender::Loadbalancer))
     }
 }
 
@@ -256,13 +263,13 @@ pub(super) mod tests {
     #[test]
     fn ours_is_compared_with_the_best_peer_that_did_not_fail() {
         let mut work = results().works.remove(0);
-        let expected = Comparison { ratio: 13.0 / 16.0, low: 12.0 / 18.0, high: 14.0 / 15.0 };
-        assert_eq!(work.comparison(), Some(expected));
+        let expected = Comparison { ratio: 12.0 / 16.0, low: 13.0 / 18.0, high: 14.0 / 15.0 };
+        assert_eq!(work.comparison(), Some(expected), "round by round, and not of medians or extremes");
         assert_eq!(work.is_met(), Some(true));
-        work.target = 0.81;
+        work.target = 0.74;
         assert_eq!(work.is_met(), Some(false));
         work.series[1].failed = Some("gone".to_owned());
-        assert_eq!(work.comparison().map(|comparison| comparison.ratio), Some(13.0 / 27.0));
+        assert_eq!(work.comparison().map(|comparison| comparison.ratio), Some(13.0 / 28.0));
         work.series[2].failed = Some("gone".to_owned());
         assert_eq!((work.comparison(), work.is_met()), (None, None));
     }
@@ -271,7 +278,8 @@ pub(super) mod tests {
     fn whoever_is_cheaper_is_named() {
         let mut work = results().works.remove(0);
         assert_eq!(work.winners(), [""; 0], "who failed wins nothing");
-        work.series[1] = series("nginx", &[12.9]);
+        // By the rounds: the machine was slow in the second.
+        work.series[1] = series("nginx", &[11.0, 90.0, 12.9]);
         assert_eq!(work.winners(), ["nginx"]);
     }
 

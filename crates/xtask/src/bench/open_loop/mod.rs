@@ -28,9 +28,9 @@ use turn::Turn;
 const SPARE: Duration = Duration::from_secs(10);
 
 /// The thread: backends at any time, clients when asked.
-pub(super) struct OpenLoop {
+pub(crate) struct OpenLoop {
     /// Backends, as HOST:PORT.
-    pub(super) addresses: Vec<String>,
+    pub(crate) addresses: Vec<String>,
     orders: mpsc::Sender<Order>,
     waker: Waker,
     stop: Arc<AtomicBool>,
@@ -54,7 +54,7 @@ struct Outcome {
 
 impl OpenLoop {
     /// Starts the thread with `backends` backends, each of which answers every request with `reply` bytes.
-    pub(super) fn start(backends: usize, reply: usize) -> Result<Self, Error> {
+    pub(crate) fn start(backends: usize, reply: usize) -> Result<Self, Error> {
         let failed = |e: io::Error| Error::Failed(format!("cannot start the open loop: {e}"));
         let (turn, waker, addresses) = Turn::new(backends, reply).map_err(failed)?;
         let (orders, received) = mpsc::channel();

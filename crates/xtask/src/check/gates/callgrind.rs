@@ -100,12 +100,18 @@ impl Profile {
         profile
     }
 
+    /// Instructions of all calls, with those of what it calls.
+    pub(super) fn cost(&self, function: &str) -> Result<u64, Error> {
+        self.called(function).map(|found| found.cost)
+    }
+
     /// Instructions per call, with those of what it calls.
     pub(super) fn per_call(&self, function: &str) -> Result<f64, Error> {
-        match self.functions.get(function) {
-            Some(found) if found.called > 0 => Ok(found.cost as f64 / found.called as f64),
-            _ => Err(unknown(function)),
-        }
+        self.called(function).map(|found| found.cost as f64 / found.called as f64)
+    }
+
+    fn called(&self, function: &str) -> Result<&Function, Error> {
+        self.functions.get(function).filter(|found| found.called > 0).ok_or_else(|| unknown(function))
     }
 
     /// Blocks of memory asked for.
@@ -193,6 +199,7 @@ totals: 1102
         assert_eq!(profile.total, 1102);
         assert_eq!(profile.per_call("write_head").unwrap(), 100.0);
         assert_eq!(profile.per_call("pick").unwrap(), 9.0);
+        assert_eq!(profile.cost("pick").unwrap(), 90);
         assert_eq!(profile.allocations().unwrap(), 20, "what the allocator calls of its own is not counted again");
         assert_eq!((profile.allocations_below("pick"), profile.allocations_below("write_head")), (0, 20));
         assert_eq!(profile.allocations_below("worker"), 20);

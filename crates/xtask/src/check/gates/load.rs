@@ -25,6 +25,9 @@ pub(super) const BROWSER: &str = "GET /products/garden?page=2&sort=price HTTP/1.
     Accept-Language: en-GB,en;q=0.9,de;q=0.8\r\n\
     Cookie: session=6f1c2a9be07d4c53a1f0c8d2b7e94a36; cart=3; theme=dark; consent=necessary%2Cstatistics\r\n\r\n";
 
+/// Connections that are opened before their answers are waited for.
+const AT_ONCE: usize = 16;
+
 /// A machine under load answers late; one that does not answer at all must not hold the command up.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -53,21 +56,47 @@ fn at_once(clients: usize, client: impl Fn() -> Result<(), Error> + Clone + Send
     Ok(())
 }
 
+/// `count` connections that have had one answer each and ask for no more; they end when they are dropped.
+pub(super) fn idle_connections(port: u16, count: usize) -> Result<Vec<TcpStream>, Error> {
+    let failed = |e| Error::Failed(format!("an idle connection was not answered: {e}"));
+    let mut all: Vec<TcpStream> = Vec::with_capacity(count);
+    while all.len() < count {
+        let first = all.len();
+        for _ in first..(first + AT_ONCE).min(count) {
+            all.push(ask_first(port, PLAIN).map_err(failed)?);
+        }
+        all[first..].iter_mut().try_for_each(read_answer).map_err(failed)?;
+    }
+    Ok(all)
+}
+
 fn converse(port: u16, request: &str, requests: usize) -> std::io::Result<()> {
+    let mut stream = ask_first(port, request)?;
+    read_answer(&mut stream)?;
+    for _ in 1..requests {
+        stream.write_all(request.as_bytes())?;
+        read_answer(&mut stream)?;
+    }
+    Ok(())
+}
+
+fn ask_first(port: u16, request: &str) -> std::io::Result<TcpStream> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(request.as_bytes())?;
+    Ok(stream)
+}
+
+fn read_answer(stream: &mut TcpStream) -> std::io::Result<()> {
     let mut buffer = [0; 16 * 1024];
-    for _ in 0..requests {
-        stream.write_all(request.as_bytes())?;
-        let mut filled = 0;
-        while !is_whole(&buffer[..filled])? {
-            let read = stream.read(&mut buffer[filled..])?;
-            if read == 0 {
-                return Err(std::io::ErrorKind::UnexpectedEof.into());
-            }
-            filled += read;
+    let mut filled = 0;
+    while !is_whole(&buffer[..filled])? {
+        let read = stream.read(&mut buffer[filled..])?;
+        if read == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
         }
+        filled += read;
     }
     Ok(())
 }

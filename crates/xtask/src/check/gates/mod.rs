@@ -11,7 +11,10 @@ mod strace;
 mod subject;
 
 use std::path::Path;
+use std::thread::sleep;
+use std::time::Duration;
 
+use crate::bench::{OpenLoop, idle};
 use crate::workspace::Workspace;
 use crate::{Error, say};
 
@@ -27,6 +30,9 @@ const BOUNDS: &[Bound] = &[
     Bound { what: HEAD_PLAIN, most: 560.0, unit: "instructions" },
     Bound { what: HEAD_BROWSER, most: 4100.0, unit: "instructions" },
     Bound { what: REQUEST, most: 22_500.0, unit: "instructions" },
+    // What the project promises: cost does not grow with the work.
+    Bound { what: MANY_BACKENDS, most: 5.0, unit: "%" },
+    Bound { what: MANY_IDLE, most: 5.0, unit: "%" },
     Bound { what: ALLOCATIONS, most: 2.1, unit: "allocations" },
     // The promise: none, ever.
     Bound { what: PICK_ALLOCATIONS, most: 0.0, unit: "allocations" },
@@ -46,6 +52,8 @@ const RECORD: &str = "a histogram record";
 const HEAD_PLAIN: &str = "writing a load generator's head";
 const HEAD_BROWSER: &str = "writing a browser's head";
 const REQUEST: &str = "a keep-alive request in all, user code";
+const MANY_BACKENDS: &str = "more user code per request with 1,000 backends than with 3";
+const MANY_IDLE: &str = "more user code per request with 8,000 idle connections than with none";
 const ALLOCATIONS: &str = "heap allocations per keep-alive request";
 const PICK_ALLOCATIONS: &str = "heap allocations in a pick";
 const SYSTEM_CALLS: &str = "reads and writes per request, 64 connections";
@@ -56,16 +64,35 @@ const CONNECTION_CALLS: &str = "system calls per new connection with one request
 /// How the functions are called in the profile.
 const PICK_FUNCTION: &str = "<lb_core::policy::round_robin::RoundRobin as lb_core::policy::Policy>::pick";
 const RECORD_FUNCTION: &str = "lb_core::metrics::histogram::Histogram::record";
+const SWEEP_FUNCTION: &str = "loadbalancer::worker::Worker::sweep";
 const HEAD_FUNCTION: &str = "loadbalancer::upstream::encode::write_head";
 
 /// Requests of the shorter and the longer run on one connection.
 const FEW: usize = 1_000;
 const MANY: usize = 2_000;
 
+/// The longer run beside 8,000 idle connections: that these come and go is twenty times the work of the shorter run, and never
+/// quite the same.
+const GROWN_MANY: usize = 6_000;
+
 /// Connections under load, and what each sends in the shorter and the longer run.
 const CONNECTIONS: usize = 64;
 const FEW_EACH: usize = 50;
 const MANY_EACH: usize = 300;
+
+/// What must not be felt.
+const FEW_BACKENDS: usize = 3;
+const MOST_BACKENDS: usize = 1_000;
+const MOST_IDLE: usize = 8_000;
+
+/// Bytes of the reply of backends of which there are many.
+const REPLY: usize = 128;
+
+/// Besides two for each idle connection.
+const DESCRIPTORS_BESIDE: usize = 2_000;
+
+/// For idle connections to be at rest, on a program that an observer makes some fifty times slower.
+const AT_REST: Duration = Duration::from_secs(3);
 
 struct Bound {
     what: &'static str,
@@ -79,8 +106,10 @@ pub(crate) fn check(workspace: &Workspace) -> Result<(), Error> {
     let scratch = workspace.target.join("gates");
     std::fs::create_dir_all(&scratch).map_err(|e| Error::Failed(format!("{}: {e}", scratch.display())))?;
     let release = workspace.release();
-    let backends = Backends::start(&release)?;
+    let servers = Backends::start(&release)?;
+    let backends = servers.addresses();
     let mut measured = instructions(&release, &scratch, &backends)?;
+    measured.extend(growth(&release, &scratch)?);
     measured.extend(system_calls(&release, &scratch, &backends)?);
     verdict(&measured, &scratch)
 }
@@ -90,7 +119,7 @@ type Load = fn(u16, usize, usize) -> Result<(), Error>;
 
 type Measured = Vec<(&'static str, f64)>;
 
-fn instructions(release: &Path, scratch: &Path, backends: &Backends) -> Result<Measured, Error> {
+fn instructions(release: &Path, scratch: &Path, backends: &[String]) -> Result<Measured, Error> {
     let profile = |name: &str, request: &str, requests: usize| -> Result<Profile, Error> {
         let out = scratch.join(name);
         callgrind::forget(&out)?;
@@ -114,7 +143,37 @@ fn instructions(release: &Path, scratch: &Path, backends: &Backends) -> Result<M
     ])
 }
 
-fn system_calls(release: &Path, scratch: &Path, backends: &Backends) -> Result<Measured, Error> {
+/// By how many percent a request's user code grows with what there is besides it. What a worker does by the clock is left
+/// out: a program that is fifty times slower does it fifty times as often per request (ten times a second, some 0.1 ms with
+/// 1,000 backends).
+fn growth(release: &Path, scratch: &Path) -> Result<Measured, Error> {
+    idle::raise_descriptor_limit((2 * MOST_IDLE + DESCRIPTORS_BESIDE) as u64).map_err(Error::Failed)?;
+    let instructions = |backends: &[String], idle: usize, requests: usize| -> Result<u64, Error> {
+        let out = scratch.join(format!("growth-{}-{idle}-{requests}", backends.len()));
+        callgrind::forget(&out)?;
+        let subject = Subject::start(release, backends, &Under::Callgrind(&out))?;
+        let idle = load::idle_connections(subject.port, idle)?;
+        sleep(if idle.is_empty() { Duration::ZERO } else { AT_REST });
+        load::on_one_connection(subject.port, PLAIN, requests)?;
+        drop(idle);
+        subject.end()?;
+        let profile = callgrind::read_worker(&out, HEAD_FUNCTION)?;
+        Ok(profile.total.saturating_sub(profile.cost(SWEEP_FUNCTION)?))
+    };
+    // The first request to each backend makes a connection.
+    let per_request = |backends: &[String], idle: usize| -> Result<f64, Error> {
+        let few = instructions(backends, idle, backends.len() + FEW)?;
+        let many = instructions(backends, idle, backends.len() + GROWN_MANY)?;
+        Ok(many.saturating_sub(few) as f64 / (GROWN_MANY - FEW) as f64)
+    };
+    let backends = OpenLoop::start(MOST_BACKENDS, REPLY)?;
+    let (many, few) = (&backends.addresses[..], &backends.addresses[..FEW_BACKENDS]);
+    let plain = per_request(few, 0)?;
+    let percent = |instructions: f64| (instructions / plain - 1.0) * 100.0;
+    Ok(vec![(MANY_BACKENDS, percent(per_request(many, 0)?)), (MANY_IDLE, percent(per_request(few, MOST_IDLE)?))])
+}
+
+fn system_calls(release: &Path, scratch: &Path, backends: &[String]) -> Result<Measured, Error> {
     let count = |name: &str, load: Load, each: usize| -> Result<strace::Calls, Error> {
         let out = scratch.join(name);
         let subject = Subject::start(release, backends, &Under::Strace(&out))?;

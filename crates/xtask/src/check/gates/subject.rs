@@ -66,6 +66,11 @@ impl Backends {
         };
         (0..BACKENDS).map(start).collect::<Result<_, _>>().map(Self)
     }
+
+    /// As HOST:PORT.
+    pub(super) fn addresses(&self) -> Vec<String> {
+        self.0.iter().map(|server| format!("127.0.0.1:{}", server.port)).collect()
+    }
 }
 
 /// The load balancer, observed.
@@ -75,7 +80,7 @@ pub(super) struct Subject {
 }
 
 impl Subject {
-    pub(super) fn start(release: &Path, backends: &Backends, under: &Under<'_>) -> Result<Self, Error> {
+    pub(super) fn start(release: &Path, backends: &[String], under: &Under<'_>) -> Result<Self, Error> {
         let mut command = match under {
             Under::Callgrind(out) => {
                 let mut valgrind = pact::command(Path::new("valgrind"));
@@ -95,8 +100,8 @@ impl Subject {
         // Checks of health would count.
         command.args(["--workers", "1", "--port", "0", "--bind", "127.0.0.1", "--admin-port", "0"]);
         command.args(["--check-interval", "1h", "--log-level", "error"]);
-        for backend in &backends.0 {
-            command.args(["--backend", &format!("127.0.0.1:{}", backend.port)]);
+        for backend in backends {
+            command.args(["--backend", backend]);
         }
         let program = Program::start(command, "proxy")?;
         Ok(Self { port: program.port, program })
