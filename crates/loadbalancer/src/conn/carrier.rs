@@ -1,8 +1,8 @@
 //! Carries the bytes of a worker's tunnels.
 //!
 //! A tunnel has a task, which waits for its end: its time, a drain, or what it is told here. A message does not wake it: whoever
-//! looks at the worker's [`poller`](super::poller) carries the message on at once, and the task is woken only when there is more
-//! than one piece to carry, when the tunnel has ended, or when it broke. So a tunnel with short messages costs what its system
+//! looks at the worker's [`poller`](super::poller) carries the message on at once, and the task is woken only when there may be more
+//! than one piece to carry, when a side has ended, or when the tunnel broke. So a tunnel with short messages costs what its system
 //! calls cost (measured: see `docs/benchmarks.md`), and one with a bulk has its turn like everybody else.
 //!
 //! State: the [`Pair`]s of open tunnels. Entered and left by their tasks; both these and the poller's task carry. No
@@ -144,13 +144,8 @@ impl Pair {
     }
 
     fn note(&self, side: Side, event: &Event) {
-        let Flow { client, backend, to_backend, to_client } = &mut *self.flow.borrow_mut();
-        let (end, way) = if side == Side::Client { (client, to_backend) } else { (backend, to_client) };
-        end.note(event);
-        // It had ended only its sending. Nobody would read that it is gone.
-        if event.is_error() && way.state == State::Through {
-            self.broken.set(true);
-        }
+        let Flow { client, backend, .. } = &mut *self.flow.borrow_mut();
+        if side == Side::Client { client.note(event) } else { backend.note(event) }
     }
 
     /// Carries what there is, `most` pieces each way.
@@ -164,13 +159,17 @@ impl Pair {
         let (sent, received) = (|bytes| self.row.to_backend(bytes), |bytes| self.row.to_client(bytes));
         let up = to_backend.carry(client, backend, piece, most, moved, sent);
         let down = to_client.carry(backend, client, piece, most, moved, received);
+        // One that has ended its sending, and is gone altogether by now: nobody would read that any more.
+        let is_lost = |way: &io::Result<Carried>, end: &End| matches!(way, Ok(Carried::Ended)) && end.gone;
+        let lost = is_lost(&up, client) || is_lost(&down, backend);
         match (up, down) {
             (Ok(Carried::Ended), Ok(Carried::Ended)) => Carried::Ended,
-            (Ok(Carried::Most), Ok(_)) | (Ok(_), Ok(Carried::Most)) => Carried::Most,
-            (Ok(_), Ok(_)) => Carried::All,
+            (Ok(Carried::Most), Ok(_)) | (Ok(_), Ok(Carried::Most)) if !lost => Carried::Most,
+            (Ok(_), Ok(_)) if !lost => Carried::All,
             (up, down) => {
                 self.broken.set(true);
-                // What one side has sent before the other broke still goes out, also if it was not told of yet.
+                // What one side has sent before the other broke still goes out, also if it was not told of yet: as much of it as
+                // the socket takes at once.
                 (client.readable, backend.readable) = (true, true);
                 let _ = up.and_then(|_| to_backend.carry(client, backend, piece, MOST_PIECES, moved, sent));
                 let _ = down.and_then(|_| to_client.carry(backend, client, piece, MOST_PIECES, moved, received));
@@ -186,16 +185,19 @@ struct End {
     readable: bool,
     /// Its last byte has come, which is told only once.
     last: bool,
+    /// It is broken, which is told only once, too, and not said again by a read that finds the end before it.
+    gone: bool,
     writable: bool,
 }
 
 impl End {
     fn new(stream: TcpStream) -> Self {
-        Self { stream, readable: true, last: false, writable: true }
+        Self { stream, readable: true, last: false, gone: false, writable: true }
     }
 
     fn note(&mut self, event: &Event) {
-        self.last |= event.is_read_closed() || event.is_error();
+        self.gone |= event.is_error();
+        self.last |= event.is_read_closed() || self.gone;
         self.readable |= event.is_readable() || self.last;
         self.writable |= event.is_writable() || event.is_write_closed() || event.is_error();
     }
@@ -366,14 +368,17 @@ mod tests {
         (from.last, from.readable) = (true, true);
         receiver.set_nonblocking(true).unwrap();
         let (mut taken, mut room) = (0, vec![0; 1 << 20]);
-        for _ in 0..1000 {
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while way.state != State::Through && std::time::Instant::now() < until {
             taken += receiver.read(&mut room).unwrap_or_default();
             (to.writable, from.readable) = (true, true);
-            read += carry(&mut way, &mut from, &mut to, 99).1;
-            if way.state == State::Through {
-                break;
+            let carried = carry(&mut way, &mut from, &mut to, 99).1;
+            read += carried;
+            if carried == 0 {
+                std::thread::yield_now();
             }
         }
+        assert!(way.state == State::Through, "{taken} of {sent} bytes");
         receiver.set_nonblocking(false).unwrap();
         taken += receiver.read_to_end(&mut Vec::new()).unwrap();
         assert_eq!((taken, read), (sent, sent), "every byte, and then the end");

@@ -111,13 +111,16 @@ pub(crate) async fn watch(worker: Rc<Worker>) {
     let mut pause = FIRST_PAUSE;
     loop {
         let Err(error) = try_watch(&worker).await;
+        if worker.poller.registry.take().is_some() {
+            // It has looked for a while.
+            pause = FIRST_PAUSE;
+        }
         tracing::warn!(
             %error,
             worker = worker.id,
             again_in = ?pause,
             "a worker cannot watch connections at rest and tunnels; idle connections take more memory, and tunnels end"
         );
-        drop(worker.poller.registry.take());
         worker.rest.wake_all(&worker);
         worker.carrier.break_all();
         tokio::time::sleep(pause).await;

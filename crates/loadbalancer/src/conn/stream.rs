@@ -97,8 +97,7 @@ impl Socket {
         self.stream.poll_read(cx, buf, &mut scratch[..PIECE])
     }
 
-    /// A head, or what must not go on yet. Reads into `buf` even if it holds the bytes back: it is the only room
-    /// there is, and in the usual case all of it goes on.
+    /// A head, or what must not go on yet. Also what is held back is put into `buf` first: in the usual case all of it goes on.
     fn poll_head(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let start = buf.filled().len();
         loop {

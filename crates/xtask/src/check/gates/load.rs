@@ -70,6 +70,15 @@ pub(super) fn idle_connections(port: u16, count: usize) -> Result<Vec<TcpStream>
     Ok(all)
 }
 
+/// Whether they are all open still, and nothing was said on them.
+pub(super) fn are_open(connections: &mut [TcpStream]) -> bool {
+    let waits = |stream: &mut TcpStream| {
+        let looked = stream.set_nonblocking(true).and_then(|()| stream.read(&mut [0]));
+        matches!(looked, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
+    };
+    connections.iter_mut().all(waits)
+}
+
 fn converse(port: u16, request: &str, requests: usize) -> std::io::Result<()> {
     let mut stream = ask_first(port, request)?;
     read_answer(&mut stream)?;

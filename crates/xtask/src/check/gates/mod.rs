@@ -152,11 +152,15 @@ fn growth(release: &Path, scratch: &Path) -> Result<Measured, Error> {
         let out = scratch.join(format!("growth-{}-{idle}-{requests}", backends.len()));
         callgrind::forget(&out)?;
         let subject = Subject::start(release, backends, &Under::Callgrind(&out))?;
-        let idle = load::idle_connections(subject.port, idle)?;
+        let mut idle = load::idle_connections(subject.port, idle)?;
         sleep(if idle.is_empty() { Duration::ZERO } else { AT_REST });
         load::on_one_connection(subject.port, PLAIN, requests)?;
-        drop(idle);
+        if !load::are_open(&mut idle) {
+            return Err(Error::Failed("an idle connection did not stay open".to_owned()));
+        }
+        // It closes them, in its sweep.
         subject.end()?;
+        drop(idle);
         let profile = callgrind::read_worker(&out, HEAD_FUNCTION)?;
         Ok(profile.total.saturating_sub(profile.cost(SWEEP_FUNCTION)?))
     };
@@ -164,7 +168,10 @@ fn growth(release: &Path, scratch: &Path) -> Result<Measured, Error> {
     let per_request = |backends: &[String], idle: usize| -> Result<f64, Error> {
         let few = instructions(backends, idle, backends.len() + FEW)?;
         let many = instructions(backends, idle, backends.len() + GROWN_MANY)?;
-        Ok(many.saturating_sub(few) as f64 / (GROWN_MANY - FEW) as f64)
+        if many <= few {
+            return Err(Error::Failed(format!("more requests took no more instructions: {many} instead of {few}")));
+        }
+        Ok((many - few) as f64 / (GROWN_MANY - FEW) as f64)
     };
     let backends = OpenLoop::start(MOST_BACKENDS, REPLY)?;
     let (many, few) = (&backends.addresses[..], &backends.addresses[..FEW_BACKENDS]);

@@ -100,6 +100,8 @@ impl Subject {
         // Checks of health would count.
         command.args(["--workers", "1", "--port", "0", "--bind", "127.0.0.1", "--admin-port", "0"]);
         command.args(["--check-interval", "1h", "--log-level", "error"]);
+        // What is idle stays, however slow the observer makes everything.
+        command.args(["--keep-alive-timeout", "1h"]);
         for backend in backends {
             command.args(["--backend", backend]);
         }
