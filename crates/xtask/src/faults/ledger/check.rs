@@ -209,12 +209,31 @@ fn in_words(asked: &Asked, line: &Line) -> String {
     format!("{method} {} {reason}{ended}", line.status)
 }
 
+/// What a connection is answered of which nothing was read: its line has no number, since nobody knows what it would have asked.
+const AT_THE_DOOR: [u16; 2] = [503, 429];
+
+/// Whether a request without a line may be one that was turned away before it was read. Each such line explains one; the answer
+/// may have been lost to the reset of a connection with bytes that nobody takes.
+fn turned_away(lines: &mut [(u16, u64)], end: End) -> Option<u16> {
+    let is_its = |status: u16| match end {
+        End::Answered(answer) => answer.id.is_none() && answer.heard.is_none() && answer.status == status,
+        End::Failed(Why::Dropped | Why::Cut, seen) => seen.is_none_or(|seen| seen == status),
+        End::Failed(..) => false,
+    };
+    let (status, left) = lines.iter_mut().find(|(status, left)| *left > 0 && is_its(*status))?;
+    *left -= 1;
+    Some(*status)
+}
+
 fn check_lines(asked: &[Asked], deeds: &HashMap<u64, Deeds>, lines: &[Line], findings: &mut Findings) {
     let mut by_number: HashMap<u64, (&Line, u32)> = HashMap::with_capacity(lines.len());
+    let mut at_the_door = AT_THE_DOOR.map(|status| (status, 0));
     for line in lines {
         findings.retried += u64::from(line.attempts.saturating_sub(1));
         if let Some(id) = line.id {
             by_number.entry(id.number).and_modify(|(_, count)| *count += 1).or_insert((line, 1));
+        } else if let Some((_, count)) = at_the_door.iter_mut().find(|(status, _)| *status == line.status) {
+            *count += 1;
         }
     }
     for asked in asked {
@@ -228,9 +247,14 @@ fn check_lines(asked: &[Asked], deeds: &HashMap<u64, Deeds>, lines: &[Line], fin
         match (line, asked.end) {
             // It never reached the proxy.
             (None, End::Failed(Why::Connect, _)) => {}
-            (None, end) => {
-                findings.note(|f| &mut f.unexplained, || format!("{number} has no log line; the client saw {end:?}"));
-            }
+            (None, end) => match turned_away(&mut at_the_door, end) {
+                Some(status) => {
+                    let method = if asked.post { "POST" } else { "GET" };
+                    *findings.reasons.entry(format!("{method} {status} at the door")).or_default() += 1;
+                }
+                None => findings
+                    .note(|f| &mut f.unexplained, || format!("{number} has no log line; the client saw {end:?}")),
+            },
             (Some((line, _)), End::Answered(answer)) if line.status != answer.status => findings.note(
                 |f| &mut f.unexplained,
                 || format!("{number} got {}, and its log line says {}", answer.status, line.status),

@@ -181,3 +181,24 @@ fn a_log_line_is_read_and_nonsense_is_told() {
     assert!(line.explains_a_failure());
     assert!(Line::parse("{\"time\":").unwrap_err().contains("{\"time\":"));
 }
+
+#[test]
+fn who_was_turned_away_unread_needs_a_line_without_a_number() {
+    let mut books = books();
+    let refused = Answer { status: 503, id: None, heard: None, body: Body::Wrong };
+    books.asked[0].end = End::Answered(refused);
+    books.asked[1].end = End::Failed(Why::Dropped, None);
+    books.executed.drain(..2);
+    books.lines.drain(..2);
+    assert_eq!(books.check().unexplained, 2, "nothing was logged");
+    let unread = Line { id: None, status: 503, reason: "overloaded".to_owned(), ..books.lines[0].clone() };
+    books.lines.push(unread.clone());
+    assert_eq!(books.check().unexplained, 1, "a line explains one");
+    books.lines.push(unread);
+    let findings = books.check();
+    assert!(findings.is_sound(), "{findings:?}");
+    assert_eq!(findings.why(), "1 × GET 503 at the door, 1 × POST 503 at the door");
+    // Whoever got an answer from a server was read.
+    books.asked[0].end = End::Answered(Answer { id: Some(id(1)), ..refused });
+    assert_eq!(books.check().unexplained, 1);
+}
