@@ -7,13 +7,13 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::contender::{Contender, Origin, Setup};
+use super::generator::{Generator, Serves};
 use super::idle::Idle;
 use super::measure::{AT_REST, Ground, enough_descriptors};
-use super::open_loop::OpenLoop;
-use super::origin::BACKENDS;
 use super::proc::{CpuTime, cpu_time, worker_times};
 use super::relay::Relay;
 use super::results::Pair;
+use super::sinks::BACKENDS;
 use super::site::FileServer;
 use super::work::{Bound, Check, SMALL, SMALL_REPLIES};
 use super::wrk::Wrk;
@@ -69,8 +69,8 @@ fn few_and_many(
 ) -> Result<Pair, Error> {
     // As many listeners, and at least as many connections.
     enough_descriptors(2 * many).map_err(Error::Failed)?;
-    let many = OpenLoop::start(many, SMALL)?;
-    pair(round, || cost(&ground.open_loop.addresses), || cost(&many.addresses))
+    let many = Generator::start(Serves::Replies(SMALL), many)?;
+    pair(round, || cost(&ground.replies.addresses), || cost(&many.addresses))
 }
 
 fn pair(

@@ -8,7 +8,7 @@ use std::time::Duration;
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// Largest head that is read.
-const MAX_HEAD: usize = 16 << 10;
+pub(super) const MAX_HEAD: usize = 16 << 10;
 
 /// A response's head, from its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +36,19 @@ impl Head {
         let body = body.ok_or_else(|| format!("no length in {text:?}"))?;
         Ok(Some(Self { status, head: end + 4, body }))
     }
+}
+
+/// The next head, without its last two line ends, which are taken off `bytes`.
+///
+/// # Errors
+/// When it does not end.
+pub(super) fn take_head(bytes: &mut Vec<u8>) -> io::Result<Option<String>> {
+    let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else {
+        return if bytes.len() > MAX_HEAD { Err(io::Error::other("an endless head")) } else { Ok(None) };
+    };
+    let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
+    bytes.drain(..end + 4);
+    Ok(Some(head))
 }
 
 /// The value of a field of a head.

@@ -46,7 +46,7 @@ pub(super) fn details(results: &Results) -> String {
         (None, Some(reason)) => format!("failed: {}", cell(reason)),
         (None, None) => "–".to_owned(),
     }));
-    text.push_str(&format!("\n{}{}\n{}", losses(results), busy(results), lateness(results)));
+    text.push_str(&format!("\n{}{}\n{}{}", losses(results), busy(results), lateness(results), stalls(results)));
     text.push_str("\n| user + kernel, µs (of its core) | ");
     text.push_str(&columns(results).map(|proxy| format!("{proxy} |")).collect::<Vec<_>>().join(" "));
     text.push_str(&format!("\n|---|{}\n", "---:|".repeat(columns(results).count())));
@@ -149,6 +149,22 @@ fn lateness(results: &Results) -> String {
     }
 }
 
+/// What the latency of the median turn leaves out.
+fn stalls(results: &Results) -> String {
+    let with = |series: &Series| {
+        let all_us = series.median_of(|sample| sample.all_p99_us)?;
+        Some(format!("{} {}", series.proxy, figure("µs", all_us)))
+    };
+    let proxies: Vec<String> = results.works.iter().flat_map(|work| &work.series).filter_map(with).collect();
+    if proxies.is_empty() {
+        return String::new();
+    }
+    format!(
+        "\np99 of all requests of a round, turns in which the machine stood still included: {}.\n",
+        proxies.join(", ")
+    )
+}
+
 fn versions(results: &Results) -> String {
     let versions: Vec<String> = results.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
     versions.join(", ")
@@ -205,12 +221,22 @@ loadbalancer 0.1.0, nginx 1.22.1, medians of 3 rounds, Test CPU on Linux 6.1, 20
     fn noise_is_called_noise() {
         let mut results = results();
         assert!(!summary(&results).contains("noise") && !details(&results).contains("late by"));
+        assert!(!details(&results).contains("stood still"));
         results.machine.load_before = 7.5;
         results.works[0].series[0].samples[1].late_p99_us = Some(61.0);
         for text in [summary(&results), details(&results)] {
             assert!(text.contains("But this machine was busy (load average 7.5)"), "{text}");
         }
         assert!(details(&results).contains("late by at most 61.00 µs (p99)"));
+    }
+
+    #[test]
+    fn what_the_median_turn_leaves_out_is_said() {
+        let mut results = results();
+        for (sample, us) in results.works[0].series[1].samples.iter_mut().zip([900.0, 700.0, 800.0]) {
+            sample.all_p99_us = Some(us);
+        }
+        assert!(details(&results).contains("the machine stood still included: nginx 800 µs.\n"));
     }
 
     #[test]

@@ -1,26 +1,22 @@
-//! One measurement of one contender: load on one side, what the kernel accounts to the proxy on the other.
+//! One measurement: load on one side, what the kernel accounts to the proxy on the other.
 
 use std::path::Path;
 use std::time::Duration;
 
 use super::contender::{Contender, Origin, Proxy, Setup};
+use super::generator::{Generator, Serves};
 use super::idle::{Idle, raise_descriptor_limit};
-use super::open_loop::OpenLoop;
-use super::origin::{BACKENDS, Origins};
 use super::proc::{cpu_time, resident_bytes};
 use super::results::Sample;
+use super::side_by_side;
+use super::sinks::{BACKENDS, Sinks};
 use super::site::{Cores, Dir, FileServer};
-use super::websocket::{self, Client};
 use super::work::{Http, Kind, SMALL, Work};
 use super::wrk::Wrk;
 use crate::Error;
 
 /// Fills caches, opens all connections, and lets the kernel's buffers grow.
 const WARM_UP_S: u32 = 1;
-
-/// Latency is measured so often in a row, and the median counts: a machine that stalls for 30 ms spoils the 99th percentile of that
-/// second, whoever is measured then.
-const LATENCY_TIMES: usize = 3;
 
 /// Connections that have come and gone before memory is looked at, so that what exists once is not shared out.
 const MEMORY_WARM_UP: usize = 100;
@@ -39,25 +35,28 @@ pub(super) struct Ground<'a> {
     pub(super) cores: Cores,
     pub(super) seconds: u32,
     pub(super) files: FileServer,
-    pub(super) origins: Origins,
-    pub(super) open_loop: OpenLoop,
+    pub(super) sinks: Sinks,
+    /// Small replies, and the load of the rows that no wrk can make.
+    pub(super) replies: Generator,
+    pub(super) echoes: Generator,
 }
 
 impl<'a> Ground<'a> {
     pub(super) fn new(release: &'a Path, cores: Cores, seconds: u32) -> Result<Self, Error> {
         let dir = Dir::new()?;
         let files = FileServer::start(&dir, &cores.load, BACKENDS)?;
-        let open_loop = OpenLoop::start(BACKENDS, SMALL)?;
-        Ok(Self { dir, release, cores, seconds, files, origins: Origins::start()?, open_loop })
+        let replies = Generator::start(Serves::Replies(SMALL), BACKENDS)?;
+        let echoes = Generator::start(Serves::Echoes, BACKENDS)?;
+        Ok(Self { dir, release, cores, seconds, files, sinks: Sinks::start()?, replies, echoes })
     }
 
     /// One worker on a core of its own.
     pub(super) fn setup(&'a self, origin: Origin) -> Setup<'a> {
         let backends = match origin {
             Origin::Files => &self.files.addresses,
-            Origin::Sinks => &self.origins.sinks,
-            Origin::Echoes => &self.origins.echoes,
-            Origin::Replies => &self.open_loop.addresses,
+            Origin::Sinks => &self.sinks.addresses,
+            Origin::Echoes => &self.echoes.addresses,
+            Origin::Replies => &self.replies.addresses,
         };
         let (dir, release, cores) = (&self.dir, self.release, self.cores.proxy.as_str());
         Setup { dir, release, cores, origin, backends, workers: 1, arguments: vec![] }
@@ -67,20 +66,32 @@ impl<'a> Ground<'a> {
         Wrk { dir: &self.dir, cores: &self.cores.load, threads: 1 }
     }
 
-    /// Starts the contender for this measurement alone.
-    pub(super) fn measure(&self, work: &Work, contender: Contender) -> Result<Sample, Error> {
-        let start = |origin| contender.start(&self.setup(origin));
-        match work.kind {
-            Kind::Http(http) if http.upload > 0 => self.cost(&start(Origin::Sinks)?, &http),
-            Kind::Http(http) if http.reply == SMALL => self.cost(&start(Origin::Replies)?, &http),
-            Kind::Http(http) => self.cost(&start(Origin::Files)?, &http),
-            Kind::WebSocket { connections, bytes } => self.websocket(&start(Origin::Echoes)?, connections, bytes),
-            Kind::Latency { load, share } => self.latency(&start(Origin::Replies)?, &load, share),
-            Kind::Memory { connections } => memory(&start(Origin::Files)?, connections),
-        }
+    /// Measures each contender at the work; `done` hears of each, in their order.
+    pub(super) fn measure(
+        &self,
+        work: &Work,
+        contenders: &[Contender],
+        mut done: impl FnMut(Contender, Result<Sample, Error>),
+    ) {
+        let samples = match work.kind {
+            Kind::Http(http) => return contenders.iter().for_each(|one| done(*one, self.http(*one, &http))),
+            Kind::Memory { connections } => {
+                return contenders.iter().for_each(|one| done(*one, self.memory(*one, connections)));
+            }
+            Kind::WebSocket { connections, bytes } => side_by_side::tunnels(self, contenders, connections, bytes),
+            Kind::Latency { load, share } => side_by_side::latencies(self, contenders, &load, share),
+        };
+        contenders.iter().zip(samples).for_each(|(contender, sample)| done(*contender, sample));
     }
 
-    fn cost(&self, proxy: &Proxy, http: &Http) -> Result<Sample, Error> {
+    /// CPU time per request, of a proxy that was started for this alone.
+    fn http(&self, contender: Contender, http: &Http) -> Result<Sample, Error> {
+        let origin = match http {
+            Http { upload: 1.., .. } => Origin::Sinks,
+            Http { reply: SMALL, .. } => Origin::Replies,
+            _ => Origin::Files,
+        };
+        let proxy = contender.start(&self.setup(origin))?;
         self.wrk().warm_up(proxy.port, http, WARM_UP_S)?;
         let before = cpu_time(proxy.pid())?;
         let done = self.wrk().load(proxy.port, http, self.seconds)?;
@@ -88,44 +99,12 @@ impl<'a> Ground<'a> {
         Ok(Sample { per_s: Some(done.per_s), ..cost_sample(done.requests, user_us, kernel_us) })
     }
 
-    fn websocket(&self, proxy: &Proxy, connections: usize, bytes: usize) -> Result<Sample, Error> {
-        let runtime = websocket::runtime().map_err(Error::Failed)?;
-        let seconds = |seconds: u32| Duration::from_secs(seconds.into());
-        let mut clients = Vec::with_capacity(connections);
-        let warm_up = async {
-            for number in 0..connections {
-                clients.push(Client::connect(proxy.port, number, bytes).await?);
-            }
-            websocket::chat(&mut clients, seconds(WARM_UP_S)).await
-        };
-        runtime.block_on(warm_up).map_err(Error::Failed)?;
-        let before = cpu_time(proxy.pid())?;
-        let messages = runtime.block_on(websocket::chat(&mut clients, seconds(self.seconds)));
-        let messages = messages.map_err(Error::Failed)?;
-        let (user_us, kernel_us) = cpu_time(proxy.pid())?.per(before, messages)?;
-        let per_s = messages as f64 / f64::from(self.seconds);
-        Ok(Sample { per_s: Some(per_s), ..cost_sample(messages, user_us, kernel_us) })
-    }
-
-    fn latency(&self, proxy: &Proxy, load: &Http, share: f64) -> Result<Sample, Error> {
-        let per_s = share * self.open_loop.most_per_s(proxy.port, load, self.seconds).map_err(Error::Failed)?;
-        let measure = |_| self.open_loop.measure(proxy.port, load, per_s, self.seconds).map_err(Error::Failed);
-        let mut all = (0..LATENCY_TIMES).map(measure).collect::<Result<Vec<_>, _>>()?;
-        all.sort_by(|a, b| a.p99_us.total_cmp(&b.p99_us));
-        let latencies = all[LATENCY_TIMES / 2];
-        let latest = all.iter().map(|one| one.late_p99_us).fold(0.0, f64::max);
-        Ok(Sample {
-            figure: latencies.p99_us,
-            count: latencies.count,
-            per_s: Some(per_s),
-            p50_us: Some(latencies.p50_us),
-            late_p99_us: Some(latest),
-            ..Sample::default()
-        })
+    fn memory(&self, contender: Contender, connections: usize) -> Result<Sample, Error> {
+        memory(&contender.start(&self.setup(Origin::Files))?, connections)
     }
 }
 
-fn cost_sample(count: u64, user_us: f64, kernel_us: f64) -> Sample {
+pub(super) fn cost_sample(count: u64, user_us: f64, kernel_us: f64) -> Sample {
     let figure = user_us + kernel_us;
     Sample { figure, count, user_us: Some(user_us), kernel_us: Some(kernel_us), ..Sample::default() }
 }

@@ -8,19 +8,20 @@
 
 mod config;
 pub(crate) mod contender;
+mod generator;
 mod growth;
 pub(crate) mod http;
 pub(crate) mod idle;
 pub(crate) mod machine;
 pub(crate) mod markdown;
 mod measure;
-mod open_loop;
-pub(crate) mod origin;
 pub(crate) mod proc;
 pub(crate) mod process;
 pub(crate) mod relay;
 mod report;
 pub(crate) mod results;
+mod side_by_side;
+pub(crate) mod sinks;
 pub(crate) mod site;
 mod websocket;
 mod work;
@@ -33,8 +34,8 @@ use crate::system::{self, Need};
 use crate::workspace::{Workspace, cargo};
 use crate::{Error, release, say};
 use contender::Contender;
+pub(crate) use generator::{Generator, Serves};
 use measure::Ground;
-pub(crate) use open_loop::OpenLoop;
 use results::{CheckResult, Pair, Results, Sample, Series, WorkResult};
 use site::Cores;
 use work::{CHECKS, Check, WORKS, Work};
@@ -185,7 +186,11 @@ pub(crate) fn train(release: &Path) -> Result<(), Error> {
     let plan = Plan::training();
     let (_, share) = prepare(&plan)?;
     let ground = ground(release, share, &plan)?;
-    plan.works.iter().try_for_each(|work| ground.measure(work, Contender::Loadbalancer).map(drop))
+    plan.works.iter().try_for_each(|work| {
+        let mut outcome = Ok(());
+        ground.measure(work, &plan.contenders, |_, sample| outcome = sample.map(drop));
+        outcome
+    })
 }
 
 /// How many cores there are, and which do what, once everything is installed.
@@ -220,22 +225,18 @@ fn measure_works(plan: &Plan, ground: &Ground<'_>) -> Vec<WorkResult> {
         for (number, (work, result)) in plan.works.iter().zip(&mut results).enumerate() {
             // Another one begins each time, so that none always follows the same neighbour.
             let count = plan.contenders.len();
-            for turn in 0..count {
-                let at = (round as usize + number + turn) % count;
-                let (contender, series) = (plan.contenders[at], &mut result.series[at]);
-                // One failure is enough to leave it without a figure.
-                if series.failed.is_some() {
-                    continue;
+            let order = (0..count).map(|turn| (round as usize + number + turn) % count);
+            // One failure is enough to leave it without a figure.
+            let order: Vec<usize> = order.filter(|at| result.series[*at].failed.is_none()).collect();
+            let contenders: Vec<Contender> = order.iter().map(|at| plan.contenders[*at]).collect();
+            let mut done = order.into_iter();
+            ground.measure(work, &contenders, |contender, sample| {
+                let figure = sample.as_ref().map(|sample| format!("{} {}", report::number(sample.figure), work.unit()));
+                progress(plan, round, &format!("{:12}  {}", contender.name(), work.name), figure);
+                if let Some(at) = done.next() {
+                    note(&mut result.series[at], sample);
                 }
-                let sample = ground.measure(work, contender);
-                progress(
-                    plan,
-                    round,
-                    &format!("{:12}  {}", contender.name(), work.name),
-                    sample.as_ref().map(|sample| format!("{} {}", report::number(sample.figure), work.unit())),
-                );
-                note(series, sample);
-            }
+            });
         }
     }
     results

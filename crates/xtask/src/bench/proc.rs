@@ -1,6 +1,7 @@
 //! What the kernel accounts to a process, from `/proc`.
 
 use std::fs;
+use std::path::PathBuf;
 
 use crate::Error;
 
@@ -43,20 +44,42 @@ pub(crate) fn cpu_time(pid: u32) -> Result<CpuTime, Error> {
     read_stat(&format!("/proc/{pid}/stat")).map(|(_, time)| time)
 }
 
-/// Of each thread of ours that serves requests, in the order of their numbers.
-pub(crate) fn worker_times(pid: u32) -> Result<Vec<CpuTime>, Error> {
+/// How long the threads of a process have run so far, in µs. Finer than [`cpu_time`], and it does not say where; threads that
+/// have ended are not in it.
+///
+/// # Errors
+/// When the process is gone, or the kernel does not say.
+pub(crate) fn run_time_us(pid: u32) -> Result<f64, Error> {
+    let mut ns = 0;
+    for thread in threads(pid)? {
+        let path = thread.join("schedstat");
+        // One that ends just now has nothing to add.
+        let Ok(text) = fs::read_to_string(&path) else { continue };
+        let first = text.split(' ').next().and_then(|first| first.parse::<u64>().ok());
+        ns += first
+            .ok_or_else(|| Error::Failed(format!("{} is not as the kernel describes it: {text}", path.display())))?;
+    }
+    Ok(ns as f64 / 1000.0)
+}
+
+fn threads(pid: u32) -> Result<Vec<PathBuf>, Error> {
     let dir = format!("/proc/{pid}/task");
     let entries = fs::read_dir(&dir).map_err(|e| Error::Failed(format!("{dir}: {e}: the proxy is gone")))?;
+    Ok(entries.flatten().map(|entry| entry.path()).collect())
+}
+
+/// Of each thread of ours that serves requests, in the order of their numbers.
+pub(crate) fn worker_times(pid: u32) -> Result<Vec<CpuTime>, Error> {
     let mut workers = Vec::new();
-    for entry in entries.flatten() {
-        let (name, time) = read_stat(&entry.path().join("stat").to_string_lossy())?;
+    for thread in threads(pid)? {
+        let (name, time) = read_stat(&thread.join("stat").to_string_lossy())?;
         if let Some(number) = name.strip_prefix("worker-").and_then(|number| number.parse::<u32>().ok()) {
             workers.push((number, time));
         }
     }
     workers.sort_by_key(|(number, _)| *number);
     if workers.is_empty() {
-        return Err(Error::Failed(format!("no thread in {dir} is called worker-N")));
+        return Err(Error::Failed(format!("no thread of process {pid} is called worker-N")));
     }
     Ok(workers.into_iter().map(|(_, time)| time).collect())
 }
@@ -124,6 +147,16 @@ mod tests {
         assert_eq!(worker_times(std::process::id()).unwrap().len(), 1);
         drop(end);
         assert!(worker.join().unwrap().is_err());
+    }
+
+    #[test]
+    fn what_runs_is_counted() {
+        let before = run_time_us(std::process::id()).unwrap();
+        let start = std::time::Instant::now();
+        while start.elapsed() < std::time::Duration::from_millis(50) {}
+        // A busy machine leaves this thread a part of that.
+        assert!(run_time_us(std::process::id()).unwrap() - before > 1000.0);
+        assert!(run_time_us(u32::MAX).is_err());
     }
 
     #[test]

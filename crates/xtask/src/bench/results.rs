@@ -61,7 +61,10 @@ pub(super) struct Sample {
     pub(super) kernel_us: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) p50_us: Option<f64>,
-    /// How late the open-loop sender was, 99th percentile.
+    /// The 99th percentile of all requests, where the figure is that of the median turn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) all_p99_us: Option<f64>,
+    /// How late the open-loop sender was, 99th percentile of the median turn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) late_p99_us: Option<f64>,
 }
@@ -194,7 +197,7 @@ impl CheckResult {
     }
 }
 
-fn median(figures: impl Iterator<Item = f64>) -> Option<f64> {
+pub(super) fn median(figures: impl Iterator<Item = f64>) -> Option<f64> {
     let mut figures: Vec<f64> = figures.collect();
     figures.sort_by(f64::total_cmp);
     let low = figures.get(figures.len().saturating_sub(1) / 2)?;

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
-use crate::bench::{OpenLoop, idle};
+use crate::bench::{Generator, Serves, idle};
 use crate::workspace::Workspace;
 use crate::{Error, say};
 
@@ -173,7 +173,7 @@ fn growth(release: &Path, scratch: &Path) -> Result<Measured, Error> {
         }
         Ok((many - few) as f64 / (GROWN_MANY - FEW) as f64)
     };
-    let backends = OpenLoop::start(MOST_BACKENDS, REPLY)?;
+    let backends = Generator::start(Serves::Replies(REPLY), MOST_BACKENDS)?;
     let (many, few) = (&backends.addresses[..], &backends.addresses[..FEW_BACKENDS]);
     let plain = per_request(few, 0)?;
     let percent = |instructions: f64| (instructions / plain - 1.0) * 100.0;

@@ -7,7 +7,7 @@ use tokio::net::tcp::ReadHalf;
 use super::super::ident::{Id, Side, fill};
 use super::super::ledger::{Answer, Body, End, Why};
 use crate::bench::http::field;
-use crate::bench::origin::read_head;
+use crate::bench::sinks::read_head;
 
 /// A connection to the proxy.
 pub(super) struct Connection {

@@ -13,7 +13,7 @@ use super::book::InHand;
 use super::mode::{How, Mode, Place};
 use super::{Origin, State};
 use crate::bench::http::field;
-use crate::bench::origin::read_head;
+use crate::bench::sinks::read_head;
 
 /// For what was sent to reach the other side before a reset throws away what the kernel still holds.
 const BEFORE_RESET: Duration = Duration::from_millis(2);

@@ -1,4 +1,4 @@
-//! Backends of our own, where a file server will not do: one that takes uploads, and one that echoes over WebSocket.
+//! Backends of our own that take uploads, where a file server will not do.
 //!
 //! They run on one thread of this process, so that they are on the load's cores, and end when dropped.
 
@@ -10,61 +10,50 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime;
 use tokio::sync::oneshot;
 
-use super::{http, websocket};
+use super::http;
 use crate::Error;
 
 /// How many backends there are of each kind, as many as file servers.
 pub(super) const BACKENDS: usize = 3;
 
-/// Largest request head that is read.
-const MAX_HEAD: usize = 16 << 10;
-
-/// The sinks and echoes.
-pub(super) struct Origins {
+/// The sinks.
+pub(super) struct Sinks {
     /// As HOST:PORT.
-    pub(super) sinks: Vec<String>,
-    pub(super) echoes: Vec<String>,
+    pub(super) addresses: Vec<String>,
     /// Dropping it ends the thread.
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-#[derive(Clone, Copy)]
-enum Kind {
-    Sink,
-    Echo,
-}
-
-impl Origins {
+impl Sinks {
     pub(super) fn start() -> Result<Self, Error> {
         let failed = |e: io::Error| Error::Failed(format!("cannot start backends: {e}"));
         let mut listeners = Vec::new();
-        let mut listen = |kind| -> io::Result<String> {
+        let mut listen = |_| -> io::Result<String> {
             let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
             listener.set_nonblocking(true)?;
             let address = listener.local_addr()?.to_string();
-            listeners.push((kind, listener));
+            listeners.push(listener);
             Ok(address)
         };
-        let sinks = (0..BACKENDS).map(|_| listen(Kind::Sink)).collect::<Result<_, _>>().map_err(failed)?;
-        let echoes = (0..BACKENDS).map(|_| listen(Kind::Echo)).collect::<Result<_, _>>().map_err(failed)?;
+        let addresses = (0..BACKENDS).map(&mut listen).collect::<Result<_, _>>().map_err(failed)?;
         let runtime = runtime::Builder::new_current_thread().enable_io().build().map_err(failed)?;
         let (stop, stopped) = oneshot::channel();
         let serve = async move {
-            for (kind, listener) in listeners {
+            for listener in listeners {
                 // It was bound a moment ago; a failure shows as a backend that does not answer.
                 if let Ok(listener) = TcpListener::from_std(listener) {
-                    tokio::spawn(accept(kind, listener));
+                    tokio::spawn(accept(listener));
                 }
             }
             let _ = stopped.await;
         };
-        let thread = std::thread::Builder::new().name("origins".to_owned()).spawn(move || runtime.block_on(serve));
-        Ok(Self { sinks, echoes, stop: Some(stop), thread: Some(thread.map_err(failed)?) })
+        let thread = std::thread::Builder::new().name("sinks".to_owned()).spawn(move || runtime.block_on(serve));
+        Ok(Self { addresses, stop: Some(stop), thread: Some(thread.map_err(failed)?) })
     }
 }
 
-impl Drop for Origins {
+impl Drop for Sinks {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
@@ -73,16 +62,11 @@ impl Drop for Origins {
     }
 }
 
-async fn accept(kind: Kind, listener: TcpListener) {
+async fn accept(listener: TcpListener) {
     while let Ok((stream, _)) = listener.accept().await {
         let _ = stream.set_nodelay(true);
         // An error ends the connection: whoever is at its other end reports it.
-        tokio::spawn(async move {
-            match kind {
-                Kind::Sink => sink(stream).await,
-                Kind::Echo => websocket::echo(stream).await,
-            }
-        });
+        tokio::spawn(sink(stream));
     }
 }
 
@@ -115,13 +99,8 @@ pub(crate) async fn read_head(
     bytes: &mut Vec<u8>,
 ) -> io::Result<Option<String>> {
     loop {
-        if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
-            let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
-            bytes.drain(..end + 4);
+        if let Some(head) = http::take_head(bytes)? {
             return Ok(Some(head));
-        }
-        if bytes.len() > MAX_HEAD {
-            return Err(io::Error::other("an endless head"));
         }
         if stream.read_buf(bytes).await? == 0 {
             return Ok(None);
@@ -139,15 +118,15 @@ mod tests {
 
     #[test]
     fn a_sink_takes_uploads_one_after_the_other_and_ends_when_dropped() {
-        let origins = Origins::start().unwrap();
-        assert_eq!((origins.sinks.len(), origins.echoes.len()), (BACKENDS, BACKENDS));
-        let port = port(&origins.sinks[2]);
+        let sinks = Sinks::start().unwrap();
+        assert_eq!(sinks.addresses.len(), BACKENDS);
+        let port = port(&sinks.addresses[2]);
         let mut stream = http::connect(port).unwrap();
         for bytes in [1, 70_000, 1 << 20] {
             http::ask(&mut stream, "/upload", bytes, 2).unwrap();
         }
         assert!(http::ask(&mut stream, "/upload", 0, 2).unwrap_err().contains("411"));
-        drop(origins);
+        drop(sinks);
         assert!(http::connect(port).is_err(), "nobody listens any more");
     }
 }

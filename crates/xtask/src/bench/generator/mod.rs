@@ -1,0 +1,205 @@
+//! Load from a thread that never sleeps while it measures, closed loop and open loop.
+//!
+//! Closed: each connection asks again at its answer. Open: requests leave at a fixed rate whatever the answers do, and
+//! latency counts from when a request was due, not from when it could be sent. So a proxy that stalls is charged for
+//! everything that had to wait (a closed loop would politely stop asking: coordinated omission).
+//!
+//! Clients and backends are one thread ([`turn`]): beside the proxy's core there may be only one other, and two threads
+//! that share it are switched every few milliseconds, which would be all that a 99th percentile shows, and while they
+//! sleep and wake each other a cheap proxy has nothing to do.
+
+mod backends;
+mod clients;
+mod plan;
+mod turn;
+
+use std::io;
+use std::mem;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use mio::Waker;
+
+use crate::Error;
+pub(crate) use backends::Serves;
+pub(super) use clients::Clients;
+pub(super) use plan::{Outcome, Plan, quantile_us};
+use turn::Turn;
+
+/// For all answers to be there after the last request was due.
+const SPARE: Duration = Duration::from_secs(10);
+
+/// The thread: backends at any time, clients when asked.
+pub(crate) struct Generator {
+    /// Backends, as HOST:PORT.
+    pub(crate) addresses: Vec<String>,
+    orders: mpsc::Sender<Order>,
+    waker: Waker,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// A load to be made, and where to say what came of it.
+struct Order {
+    clients: Clients,
+    plan: Plan,
+    reply: mpsc::Sender<Result<(Clients, Outcome), String>>,
+}
+
+impl Generator {
+    /// Starts the thread with `backends` backends.
+    pub(crate) fn start(serves: Serves, backends: usize) -> Result<Self, Error> {
+        let failed = |e: io::Error| Error::Failed(format!("cannot start the load generator: {e}"));
+        let (turn, waker, addresses) = Turn::new(serves, backends).map_err(failed)?;
+        let (orders, received) = mpsc::channel();
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::Builder::new()
+            .name("generator".to_owned())
+            .spawn(move || serve(turn, &received, &stopped))
+            .map_err(failed)?;
+        Ok(Self { addresses, orders, waker, stop, thread: Some(thread) })
+    }
+
+    /// Has `clients` carry out `plan`. They can go on afterwards: nothing is under way on them.
+    ///
+    /// # Errors
+    /// When an answer is wrong, or does not come; there are no clients any more then.
+    pub(super) fn load(&self, clients: &mut Clients, plan: Plan) -> Result<Outcome, String> {
+        let (reply, outcome) = mpsc::channel();
+        let ended = |_| "the load generator has ended".to_owned();
+        let limit = plan.lasts() + SPARE;
+        self.orders.send(Order { clients: mem::take(clients), plan, reply }).map_err(|_| ended(()))?;
+        self.waker.wake().map_err(|e| e.to_string())?;
+        // It keeps the time itself; this is for a thread that broke.
+        let (back, outcome) = outcome.recv_timeout(limit + SPARE).map_err(|_| ended(()))??;
+        *clients = back;
+        Ok(outcome)
+    }
+}
+
+impl Drop for Generator {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let _ = self.waker.wake();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Backends until the end; clients as ordered.
+fn serve(mut turn: Turn, orders: &mpsc::Receiver<Order>, stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        if let Ok(Order { mut clients, plan, reply }) = orders.try_recv() {
+            let outcome = turn.load(&mut clients, plan);
+            // Who asked may have given up.
+            let _ = reply.send(outcome.map(|outcome| (clients, outcome)));
+        } else if turn.wait().is_err() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::work::{Http, SMALL_REPLIES};
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::thread;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const ONE: Http = Http { connections: 1, ..SMALL_REPLIES };
+
+    /// A server for one connection that answers `count` requests with `answer`, and the `stalls`th late.
+    fn server(answer: String, count: usize, stalls: usize, stall: Duration) -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            for number in 0..count {
+                if stream.read(&mut [0; 1024]).is_ok_and(|read| read == 0) {
+                    return;
+                }
+                if number == stalls {
+                    thread::sleep(stall);
+                }
+                let _ = stream.write_all(answer.as_bytes());
+            }
+            let _ = stream.read(&mut [0; 1024]);
+        });
+        port
+    }
+
+    fn answer(bytes: usize) -> String {
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {bytes}\r\n\r\n{}", "x".repeat(bytes))
+    }
+
+    fn generator(serves: Serves) -> Generator {
+        Generator::start(serves, 2).unwrap()
+    }
+
+    fn ports(generator: &Generator) -> Vec<u16> {
+        generator.addresses.iter().map(|address| address.rsplit_once(':').unwrap().1.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn who_stalls_once_is_charged_for_all_that_waited() {
+        // 100 a second for 1.1 s; request 60 of one connection takes 0.3 s, so some 30 requests wait behind it.
+        let port = server(answer(128), 110, 60, Duration::from_millis(300));
+        let mut clients = Clients::http(port, &ONE).unwrap();
+        let plan = Plan::open(100.0, SECOND).unwrap();
+        let mut outcome = generator(Serves::Replies(128)).load(&mut clients, plan).unwrap();
+        assert_eq!((outcome.answered, outcome.latencies.len()), (110, 100), "{outcome:?}");
+        let (p50_us, p99_us) = (quantile_us(&mut outcome.latencies, 0.5), quantile_us(&mut outcome.latencies, 0.99));
+        assert!(p99_us > 200_000.0, "{p99_us}");
+        assert!(p50_us < p99_us, "{p50_us}");
+    }
+
+    #[test]
+    fn its_backends_answer_its_clients_again_and_again() {
+        let generator = generator(Serves::Replies(128));
+        for port in ports(&generator) {
+            let mut clients = Clients::http(port, &SMALL_REPLIES).unwrap();
+            let closed = generator.load(&mut clients, Plan::closed(SECOND)).unwrap();
+            assert!(closed.per_s > 64.0 && closed.answered > 64, "{closed:?}");
+            let open = generator.load(&mut clients, Plan::open(1000.0, SECOND).unwrap()).unwrap();
+            assert_eq!((open.latencies.len(), open.per_s), (1000, 1000.0));
+        }
+    }
+
+    #[test]
+    fn its_echoes_answer_its_websockets_again_and_again() {
+        let generator = generator(Serves::Echoes);
+        for port in ports(&generator) {
+            let mut clients = Clients::websocket(port, 3, 100).unwrap();
+            for _ in 0..2 {
+                let outcome = generator.load(&mut clients, Plan::closed(SECOND / 10)).unwrap();
+                assert!(outcome.per_s > 30.0, "{outcome:?}");
+            }
+        }
+        let error = Clients::http(ports(&generator)[0], &ONE)
+            .and_then(|mut clients| generator.load(&mut clients, Plan::closed(SECOND)))
+            .unwrap_err();
+        assert!(error.contains("status 400"), "{error}");
+    }
+
+    #[test]
+    fn a_wrong_answer_or_a_lost_connection_spoils_it() {
+        let generator = generator(Serves::Replies(128));
+        let load = |port, per_s| {
+            let mut clients = Clients::http(port, &ONE)?;
+            generator.load(&mut clients, Plan::open(per_s, SECOND)?)
+        };
+        let wrong = server(answer(127), 1, 9, Duration::ZERO);
+        assert!(load(wrong, 100.0).unwrap_err().contains("127 bytes"));
+        let short = server(answer(128), 1, 9, Duration::ZERO);
+        assert!(load(short, 100.0).is_err());
+        assert!(load(ports(&generator)[0], 0.0).unwrap_err().contains("cannot be sent"));
+        assert!(Clients::websocket(ports(&generator)[0], 1, 100).is_err(), "it answers, and does not switch protocols");
+    }
+}
