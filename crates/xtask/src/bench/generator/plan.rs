@@ -194,7 +194,7 @@ mod tests {
         book.answered(0, at(300));
         assert_eq!(book.next(at(300)), Some(0), "and the next has waited");
         assert_eq!(book.due[0], at(10), "since it was due");
-        assert_eq!(book.lateness.len(), 21, "due from 100 to 300 ms");
+        assert_eq!(book.lateness.len(), 29, "due from 20 to 300 ms");
         assert_eq!((book.latencies.len(), book.answered), (0, 1), "what was due before it counted does not count");
     }
 
