@@ -48,6 +48,13 @@ pub(super) struct Proxy {
 }
 
 impl Proxy {
+    /// Once it answers rightly.
+    pub(super) fn ready(port: u16, process: Process, origin: Origin) -> Result<Self, Error> {
+        let mut proxy = Self { port, process };
+        proxy.process.wait_until(READY_WITHIN, || answers(origin, port))?;
+        Ok(proxy)
+    }
+
     pub(super) fn pid(&self) -> u32 {
         self.process.pid()
     }
@@ -70,9 +77,7 @@ impl Contender {
         let failed = |e| Error::Failed(format!("{} did not start: {e}", self.name()));
         let [port] = free_ports()?;
         let process = self.spawn(setup, port).map_err(failed)?;
-        let mut proxy = Proxy { port, process };
-        proxy.process.wait_until(READY_WITHIN, || answers(setup.origin, port)).map_err(failed)?;
-        Ok(proxy)
+        Proxy::ready(port, process, setup.origin).map_err(failed)
     }
 
     fn spawn(self, setup: &Setup<'_>, port: u16) -> Result<Process, Error> {

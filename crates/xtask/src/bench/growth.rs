@@ -6,20 +6,21 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::contender::{Contender, Origin, Setup};
+use super::contender::{Contender, Origin, Proxy, Setup};
 use super::generator::{Generator, Serves};
 use super::idle::Idle;
 use super::measure::{AT_REST, Ground, enough_descriptors};
-use super::proc::{CpuTime, cpu_time, worker_times};
-use super::relay::Relay;
+use super::proc::{CpuTime, Of, cpu_time, worker_times};
+use super::relay;
 use super::results::Pair;
+use super::side_by_side::{self, Running};
 use super::sinks::BACKENDS;
 use super::site::FileServer;
 use super::work::{Bound, Check, SMALL, SMALL_REPLIES};
 use super::wrk::Wrk;
 use crate::Error;
 
-/// Twice as long as elsewhere: each of 1,000 backends gets its connection.
+/// Until all connections are there.
 const WARM_UP_S: u32 = 2;
 
 /// The option that this check is about.
@@ -38,39 +39,40 @@ const LEAST_SHARE: f64 = 0.25;
 /// Tries until that is so.
 const LOADED_ALIKE_WITHIN: usize = 3;
 
-/// One pair; which of the two comes first changes with the round.
+/// One pair. But for two workers, whose load is everywhere, the two run side by side and are loaded in turn.
 pub(super) fn measure(ground: &Ground<'_>, check: &Check, contender: Contender, round: u32) -> Result<Pair, Error> {
     match check.bound {
-        Bound::Backends { backends, .. } => few_and_many(ground, backends, round, |backends| {
-            process_cost(ground, contender, &Setup { backends, ..ground.setup(Origin::Replies) })
+        Bound::Backends { backends, .. } => few_and_many(ground, backends, |backends| {
+            contender.start(&Setup { backends, ..ground.setup(Origin::Replies) })
         }),
         Bound::Idle { connections, .. } => idle(ground, connections),
         Bound::Workers { .. } => workers(ground, round),
-        Bound::AccessLog { .. } => access_log(ground, round),
+        Bound::AccessLog { .. } => access_log(ground),
     }
 }
 
 /// The same of next to nothing, where that says whose the cost is.
-pub(super) fn measure_relay(ground: &Ground<'_>, check: &Check, round: u32) -> Option<Result<Pair, Error>> {
+pub(super) fn measure_relay(ground: &Ground<'_>, check: &Check) -> Option<Result<Pair, Error>> {
     let Bound::Backends { backends, .. } = check.bound else { return None };
-    Some(few_and_many(ground, backends, round, |backends| {
-        let relay = Relay::start(ground.dir.path(), &ground.cores.proxy, backends)?;
-        let wrk = ground.wrk();
-        wrk.warm_up(relay.port, &SMALL_REPLIES, WARM_UP_S)?;
-        loaded(ground, relay.pid(), relay.port, &wrk)
-    }))
+    Some(few_and_many(ground, backends, |backends| relay::start(ground.dir.path(), &ground.cores.proxy, backends)))
 }
 
+/// Of processes as `start` starts them, all of their threads charged.
 fn few_and_many(
     ground: &Ground<'_>,
     many: usize,
-    round: u32,
-    cost: impl Fn(&[String]) -> Result<f64, Error>,
+    start: impl Fn(&[String]) -> Result<Proxy, Error>,
 ) -> Result<Pair, Error> {
     // As many listeners, and at least as many connections.
     enough_descriptors(2 * many).map_err(Error::Failed)?;
-    let many = Generator::start(Serves::Replies(SMALL), many)?;
-    pair(round, || cost(&ground.replies.addresses), || cost(&many.addresses))
+    let generator = Generator::start(Serves::Replies(SMALL), many)?;
+    let (few, many) = (start(&generator.addresses[..BACKENDS])?, start(&generator.addresses)?);
+    side_by_side::pair(&generator, ground.seconds, running(&few, Of::Process), running(&many, Of::Process))
+        .map(|(pair, _)| pair)
+}
+
+fn running(proxy: &Proxy, of: Of) -> Running {
+    Running { port: proxy.port, pid: proxy.pid(), of }
 }
 
 fn pair(
@@ -87,13 +89,7 @@ fn pair(
     }
 }
 
-/// CPU time of all its threads for each request.
-fn process_cost(ground: &Ground<'_>, contender: Contender, setup: &Setup<'_>) -> Result<f64, Error> {
-    let (proxy, wrk) = (contender.start(setup)?, ground.wrk());
-    wrk.warm_up(proxy.port, &SMALL_REPLIES, WARM_UP_S)?;
-    loaded(ground, proxy.pid(), proxy.port, &wrk)
-}
-
+/// CPU time of all its threads for each request, under wrk.
 fn loaded(ground: &Ground<'_>, pid: u32, port: u16, wrk: &Wrk<'_>) -> Result<f64, Error> {
     let before = cpu_time(pid)?;
     let done = wrk.load(port, &SMALL_REPLIES, ground.seconds)?;
@@ -101,18 +97,17 @@ fn loaded(ground: &Ground<'_>, pid: u32, port: u16, wrk: &Wrk<'_>) -> Result<f64
     Ok(user_us + kernel_us)
 }
 
-/// In one process: first without, then with idle connections. What they cost while they come is no part of it.
+/// One process without and one with idle connections. What they cost while they come is no part of it.
 fn idle(ground: &Ground<'_>, connections: usize) -> Result<Pair, Error> {
     enough_descriptors(connections).map_err(Error::Failed)?;
-    let wrk = ground.wrk();
-    let proxy = Contender::Loadbalancer.start(&ground.setup(Origin::Replies))?;
-    wrk.warm_up(proxy.port, &SMALL_REPLIES, WARM_UP_S)?;
-    let base = loaded(ground, proxy.pid(), proxy.port, &wrk)?;
-    let mut idle = Idle::open(proxy.port, connections).map_err(Error::Failed)?;
+    let start = || Contender::Loadbalancer.start(&ground.setup(Origin::Replies));
+    let (without, with) = (start()?, start()?);
+    let mut idle = Idle::open(with.port, connections).map_err(Error::Failed)?;
     std::thread::sleep(AT_REST);
-    let changed = loaded(ground, proxy.pid(), proxy.port, &wrk)?;
+    let both = [&without, &with].map(|proxy| running(proxy, Of::Process));
+    let (pair, _) = side_by_side::pair(&ground.replies, ground.seconds, both[0], both[1])?;
     idle.all_open().map_err(Error::Failed)?;
-    Ok(Pair { base, changed })
+    Ok(pair)
 }
 
 /// One worker on one core and two on two. Load and backends are the same both times, and on the same cores: a machine
@@ -161,7 +156,7 @@ fn is_balanced(spent: &[f64]) -> bool {
 }
 
 /// CPU time of the worker alone: the line is written to the disk by somebody else.
-fn access_log(ground: &Ground<'_>, round: u32) -> Result<Pair, Error> {
+fn access_log(ground: &Ground<'_>) -> Result<Pair, Error> {
     let program = ground.release.join("loadbalancer");
     let help = Command::new(&program).arg("--help").output();
     let help = help.map_err(|e| Error::Failed(format!("cannot run {}: {e}", program.display())))?;
@@ -169,19 +164,13 @@ fn access_log(ground: &Ground<'_>, round: u32) -> Result<Pair, Error> {
         return Err(Error::Failed(format!("this loadbalancer has no {ACCESS_LOG}")));
     }
     let file = ground.dir.path().join("access.log");
-    let with = |arguments, log: Option<&Path>| {
-        let proxy = Contender::Loadbalancer.start(&Setup { arguments, ..ground.setup(Origin::Replies) })?;
-        let warm_up = ground.wrk().warm_up(proxy.port, &SMALL_REPLIES, WARM_UP_S)?;
-        let before = worker_times(proxy.pid())?;
-        let done = ground.wrk().load(proxy.port, &SMALL_REPLIES, ground.seconds)?;
-        let spent: f64 = spent_us(&before, &worker_times(proxy.pid())?).iter().sum();
-        if let Some(file) = log {
-            expect_lines(file, warm_up.requests + done.requests, LOGGED_WITHIN)?;
-        }
-        Ok(spent / done.requests as f64)
-    };
-    let logged = vec![ACCESS_LOG.to_owned(), file.to_string_lossy().into_owned()];
-    pair(round, || with(vec![], None), || with(logged.clone(), Some(&file)))
+    let start = |arguments| Contender::Loadbalancer.start(&Setup { arguments, ..ground.setup(Origin::Replies) });
+    let without = start(vec![])?;
+    let with = start(vec![ACCESS_LOG.to_owned(), file.to_string_lossy().into_owned()])?;
+    let both = [&without, &with].map(|proxy| running(proxy, Of::Workers));
+    let (pair, [_, requests]) = side_by_side::pair(&ground.replies, ground.seconds, both[0], both[1])?;
+    expect_lines(&file, requests, LOGGED_WITHIN)?;
+    Ok(pair)
 }
 
 /// Takes the log away once it has a line for every request; an error if too many are missing.

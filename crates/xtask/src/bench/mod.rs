@@ -287,7 +287,7 @@ fn measure_checks(plan: &Plan, ground: &Ground<'_>) -> Vec<CheckResult> {
                     (Err(_), _) => {}
                 }
             }
-            if let Some(pair) = growth::measure_relay(ground, check, round) {
+            if let Some(pair) = growth::measure_relay(ground, check) {
                 let figure = pair.as_ref().map(pair_figure);
                 progress(plan, round, &format!("{:12}  {}", relay::NAME, check.name), figure);
                 if let Ok(pair) = pair {

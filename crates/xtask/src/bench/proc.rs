@@ -44,22 +44,38 @@ pub(crate) fn cpu_time(pid: u32) -> Result<CpuTime, Error> {
     read_stat(&format!("/proc/{pid}/stat")).map(|(_, time)| time)
 }
 
-/// How long the threads of a process have run so far, in µs. Finer than [`cpu_time`], and it does not say where; threads that
+/// Whose time is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Of {
+    Process,
+    /// Of ours, the threads that serve requests.
+    Workers,
+}
+
+/// How long threads of a process have run so far, in µs. Finer than [`cpu_time`], and it does not say where; threads that
 /// have ended are not in it.
 ///
 /// # Errors
 /// When the process is gone, or the kernel does not say.
-pub(crate) fn run_time_us(pid: u32) -> Result<f64, Error> {
+pub(crate) fn run_time_us(pid: u32, of: Of) -> Result<f64, Error> {
     let mut ns = 0;
     for thread in threads(pid)? {
-        let path = thread.join("schedstat");
-        // One that ends just now has nothing to add.
-        let Ok(text) = fs::read_to_string(&path) else { continue };
+        // A thread that ends just now has nothing to add.
+        let read = |name: &str| fs::read_to_string(thread.join(name)).ok();
+        let (Some(name), Some(text)) = (read("comm"), read("schedstat")) else { continue };
+        if of == Of::Workers && worker_number(name.trim_end()).is_none() {
+            continue;
+        }
         let first = text.split(' ').next().and_then(|first| first.parse::<u64>().ok());
+        let thread = thread.display();
         ns += first
-            .ok_or_else(|| Error::Failed(format!("{} is not as the kernel describes it: {text}", path.display())))?;
+            .ok_or_else(|| Error::Failed(format!("{thread}/schedstat is not as the kernel describes it: {text}")))?;
     }
     Ok(ns as f64 / 1000.0)
+}
+
+fn worker_number(thread: &str) -> Option<u32> {
+    thread.strip_prefix("worker-")?.parse().ok()
 }
 
 fn threads(pid: u32) -> Result<Vec<PathBuf>, Error> {
@@ -73,7 +89,7 @@ pub(crate) fn worker_times(pid: u32) -> Result<Vec<CpuTime>, Error> {
     let mut workers = Vec::new();
     for thread in threads(pid)? {
         let (name, time) = read_stat(&thread.join("stat").to_string_lossy())?;
-        if let Some(number) = name.strip_prefix("worker-").and_then(|number| number.parse::<u32>().ok()) {
+        if let Some(number) = worker_number(&name) {
             workers.push((number, time));
         }
     }
@@ -151,12 +167,14 @@ mod tests {
 
     #[test]
     fn what_runs_is_counted() {
-        let before = run_time_us(std::process::id()).unwrap();
+        let ran_us = |of| run_time_us(std::process::id(), of).unwrap();
+        let before_us = ran_us(Of::Process);
         let start = std::time::Instant::now();
         while start.elapsed() < std::time::Duration::from_millis(50) {}
         // A busy machine leaves this thread a part of that.
-        assert!(run_time_us(std::process::id()).unwrap() - before > 1000.0);
-        assert!(run_time_us(u32::MAX).is_err());
+        assert!(ran_us(Of::Process) - before_us > 1000.0);
+        assert!(ran_us(Of::Workers) < ran_us(Of::Process));
+        assert!(run_time_us(u32::MAX, Of::Process).is_err());
     }
 
     #[test]

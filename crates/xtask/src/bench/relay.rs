@@ -11,10 +11,8 @@ use std::path::Path;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 
-use super::http;
+use super::contender::{Origin, Proxy};
 use super::process::{Process, free_ports};
-use super::site::READY_WITHIN;
-use super::work::SMALL_REPLIES;
 use crate::Error;
 
 /// As it is called beside the proxies.
@@ -33,31 +31,14 @@ pub(crate) struct Args {
     backends: Vec<SocketAddr>,
 }
 
-/// A started one; ends when dropped.
-pub(super) struct Relay {
-    pub(super) port: u16,
-    process: Process,
-}
-
-impl Relay {
-    pub(super) fn start(dir: &Path, cores: &str, backends: &[String]) -> Result<Self, Error> {
-        let ourselves = std::env::current_exe().map_err(|e| Error::Failed(format!("what program is this: {e}")))?;
-        let [port] = free_ports()?;
-        let process = Process::start(dir, cores, &ourselves, |command| {
-            command.args(["relay", "--port", &port.to_string(), "--backends", &backends.join(",")])
-        })?;
-        let mut relay = Self { port, process };
-        let answers = || {
-            let mut stream = http::connect(port).map_err(|e| format!("port {port}: {e}"))?;
-            http::ask(&mut stream, SMALL_REPLIES.path, 0, SMALL_REPLIES.reply)
-        };
-        relay.process.wait_until(READY_WITHIN, answers).map_err(|e| Error::Failed(format!("{NAME}: {e}")))?;
-        Ok(relay)
-    }
-
-    pub(super) fn pid(&self) -> u32 {
-        self.process.pid()
-    }
+/// Starts one, and waits until it answers rightly.
+pub(super) fn start(dir: &Path, cores: &str, backends: &[String]) -> Result<Proxy, Error> {
+    let ourselves = std::env::current_exe().map_err(|e| Error::Failed(format!("what program is this: {e}")))?;
+    let [port] = free_ports()?;
+    let process = Process::start(dir, cores, &ourselves, |command| {
+        command.args(["relay", "--port", &port.to_string(), "--backends", &backends.join(",")])
+    })?;
+    Proxy::ready(port, process, Origin::Replies).map_err(|e| Error::Failed(format!("{NAME}: {e}")))
 }
 
 const LISTENER: Token = Token(usize::MAX - 1);

@@ -4,17 +4,17 @@
 
 use std::time::Duration;
 
-use super::contender::{Contender, Origin, Proxy};
+use super::contender::{Contender, Origin};
 use super::generator::{Clients, Generator, Plan, quantile_us};
 use super::measure::{Ground, cost_sample};
-use super::proc::{CpuTime, cpu_time, run_time_us};
-use super::results::{Sample, median};
-use super::work::Http;
+use super::proc::{CpuTime, Of, cpu_time, run_time_us};
+use super::results::{Pair, Sample, median};
+use super::work::{Http, SMALL_REPLIES};
 use crate::Error;
 
-/// Turns with messages that each proxy has for each second of a measurement, and how long one is.
-const CHATS_PER_S: u32 = 20;
-const CHAT: Duration = Duration::from_millis(100);
+/// Turns as fast as it goes that each proxy has for each second of a measurement, and how long one is.
+const FAST_PER_S: u32 = 20;
+const FAST: Duration = Duration::from_millis(100);
 
 /// Turns with requests at a fixed rate for each second of a measurement. They are many and short, because it is the median
 /// turn that counts, and a turn in which the machine stood still for 2 ms says nothing else.
@@ -30,9 +30,6 @@ const WARM_UP: Duration = Duration::from_millis(500);
 /// A proxy that is loaded now and then.
 trait Subject: Sized {
     fn turn(&mut self, generator: &Generator) -> Result<(), Error>;
-
-    /// What all turns together say.
-    fn sample(self) -> Result<Sample, Error>;
 }
 
 /// CPU time per message through tunnels that stay.
@@ -42,13 +39,40 @@ pub(super) fn tunnels(
     connections: usize,
     bytes: usize,
 ) -> Vec<Result<Sample, Error>> {
-    in_turn(&ground.echoes, contenders, ground.seconds * CHATS_PER_S, |contender| {
+    let start = |contender: &Contender| {
         let proxy = contender.start(&ground.setup(Origin::Echoes))?;
-        let mut clients = Clients::websocket(proxy.port, connections, bytes).map_err(Error::Failed)?;
-        ground.echoes.load(&mut clients, Plan::closed(WARM_UP)).map_err(Error::Failed)?;
+        let clients = Clients::websocket(proxy.port, connections, bytes).map_err(Error::Failed)?;
         let before = cpu_time(proxy.pid())?;
-        Ok(Tunnels { proxy, clients, before, messages: 0, rates: vec![], costs_us: vec![] })
-    })
+        Ok((Fast::new(&ground.echoes, proxy.pid(), Of::Process, clients)?, (before, proxy)))
+    };
+    let subjects = in_turn(&ground.echoes, contenders.iter().map(start), ground.seconds * FAST_PER_S);
+    subjects.into_iter().map(|subject| subject.and_then(|(fast, (before, _proxy))| fast.sample(before))).collect()
+}
+
+/// One that runs, and what of it is charged.
+#[derive(Clone, Copy)]
+pub(super) struct Running {
+    pub(super) port: u16,
+    pub(super) pid: u32,
+    pub(super) of: Of,
+}
+
+/// CPU time per small reply of two that differ in what must not cost much, and how many requests each has answered.
+pub(super) fn pair(
+    generator: &Generator,
+    seconds: u32,
+    base: Running,
+    changed: Running,
+) -> Result<(Pair, [u64; 2]), Error> {
+    let start = |running: Running| {
+        let clients = Clients::http(running.port, &SMALL_REPLIES).map_err(Error::Failed)?;
+        Fast::new(generator, running.pid, running.of, clients)
+    };
+    let both = in_turn(generator, [base, changed].into_iter().map(start), seconds * FAST_PER_S);
+    let [base, changed] = <[_; 2]>::try_from(both).map_err(|_| Error::Failed("two were started".to_owned()))?;
+    let (base, changed) = (base?, changed?);
+    let answered = [&base, &changed].map(|fast| fast.answered);
+    Ok((Pair { base: base.cost_us(), changed: changed.cost_us() }, answered))
 }
 
 /// The 99th percentile of latency at a share of what each proxy can do.
@@ -58,22 +82,23 @@ pub(super) fn latencies(
     load: &Http,
     share: f64,
 ) -> Vec<Result<Sample, Error>> {
-    in_turn(&ground.replies, contenders, ground.seconds * PACED_PER_S, |contender| {
+    let start = |contender: &Contender| {
         let proxy = contender.start(&ground.setup(Origin::Replies))?;
         let mut clients = Clients::http(proxy.port, load).map_err(Error::Failed)?;
         ground.replies.load(&mut clients, Plan::closed(WARM_UP)).map_err(Error::Failed)?;
-        Ok(Paced { _proxy: proxy, clients, share, rates: vec![], p99s_us: vec![], lates_us: vec![], latencies: vec![] })
-    })
+        Ok((Paced { clients, share, rates: vec![], p99s_us: vec![], lates_us: vec![], latencies: vec![] }, proxy))
+    };
+    let subjects = in_turn(&ground.replies, contenders.iter().map(start), ground.seconds * PACED_PER_S);
+    subjects.into_iter().map(|subject| subject.map(|(paced, _proxy)| paced.sample())).collect()
 }
 
-/// Starts all, then loads one after the other. One that fails has no more turns.
+/// Loads one after the other, once all are started. One that fails has no more turns.
 fn in_turn<S: Subject>(
     generator: &Generator,
-    contenders: &[Contender],
+    subjects: impl Iterator<Item = Result<S, Error>>,
     turns: u32,
-    start: impl Fn(Contender) -> Result<S, Error>,
-) -> Vec<Result<Sample, Error>> {
-    let mut subjects: Vec<Result<S, Error>> = contenders.iter().map(|contender| start(*contender)).collect();
+) -> Vec<Result<S, Error>> {
+    let mut subjects: Vec<Result<S, Error>> = subjects.collect();
     let count = subjects.len();
     for turn in 0..turns as usize {
         // Another one begins each time.
@@ -84,44 +109,65 @@ fn in_turn<S: Subject>(
             }
         }
     }
-    subjects.into_iter().map(|subject| subject.and_then(Subject::sample)).collect()
+    subjects
 }
 
-struct Tunnels {
-    proxy: Proxy,
+/// Asked as fast as it answers.
+struct Fast {
+    pid: u32,
+    of: Of,
     clients: Clients,
-    before: CpuTime,
-    messages: u64,
+    /// Also while it warmed up.
+    answered: u64,
     rates: Vec<f64>,
     /// Of each turn.
     costs_us: Vec<f64>,
 }
 
-impl Subject for Tunnels {
-    fn turn(&mut self, generator: &Generator) -> Result<(), Error> {
-        let before_us = run_time_us(self.proxy.pid())?;
-        let outcome = generator.load(&mut self.clients, Plan::closed(CHAT)).map_err(Error::Failed)?;
-        let took_us = run_time_us(self.proxy.pid())? - before_us;
-        self.costs_us.push(took_us / outcome.answered as f64);
-        self.messages += outcome.answered;
-        self.rates.push(outcome.per_s);
-        Ok(())
+impl Fast {
+    /// Warms it up.
+    fn new(generator: &Generator, pid: u32, of: Of, mut clients: Clients) -> Result<Self, Error> {
+        let answered = generator.load(&mut clients, Plan::closed(WARM_UP)).map_err(Error::Failed)?.answered;
+        Ok(Self { pid, of, clients, answered, rates: vec![], costs_us: vec![] })
     }
 
-    /// Of the median turn. User code and kernel have the parts that they have in all turns together: that clock is too coarse
-    /// for one.
-    fn sample(self) -> Result<Sample, Error> {
-        let figure = median(self.costs_us.into_iter()).unwrap_or_default();
-        let (user, kernel) = cpu_time(self.proxy.pid())?.per(self.before, self.messages)?;
-        let user_us = figure * user / (user + kernel);
+    /// Of the median turn.
+    fn cost_us(&self) -> f64 {
+        median(self.costs_us.iter().copied()).unwrap_or_default()
+    }
+
+    /// User code and kernel have the parts that they have in all of the time since `before`: that clock is too coarse for
+    /// one turn.
+    fn sample(self, before: CpuTime) -> Result<Sample, Error> {
+        let cost_us = self.cost_us();
+        let (user, kernel) = cpu_time(self.pid)?.per(before, self.answered)?;
+        let user_us = cost_us * user / (user + kernel);
         let per_s = median(self.rates.into_iter());
-        Ok(Sample { per_s, ..cost_sample(self.messages, user_us, figure - user_us) })
+        Ok(Sample { per_s, ..cost_sample(self.answered, user_us, cost_us - user_us) })
     }
 }
 
+/// With what it has to keep alive.
+impl<S: Subject, T> Subject for (S, T) {
+    fn turn(&mut self, generator: &Generator) -> Result<(), Error> {
+        self.0.turn(generator)
+    }
+}
+
+impl Subject for Fast {
+    fn turn(&mut self, generator: &Generator) -> Result<(), Error> {
+        let before_us = run_time_us(self.pid, self.of)?;
+        let outcome = generator.load(&mut self.clients, Plan::closed(FAST)).map_err(Error::Failed)?;
+        let took_us = run_time_us(self.pid, self.of)? - before_us;
+        self.costs_us.push(took_us / outcome.answered as f64);
+        self.answered += outcome.answered;
+        self.rates.push(outcome.per_s);
+        Ok(())
+    }
+}
+
+/// Asked at a share of what it can do.
 struct Paced {
-    /// Held for its drop, which ends it.
-    _proxy: Proxy,
     clients: Clients,
     share: f64,
     rates: Vec<f64>,
@@ -145,9 +191,11 @@ impl Subject for Paced {
         self.latencies.append(&mut outcome.latencies);
         Ok(())
     }
+}
 
-    fn sample(mut self) -> Result<Sample, Error> {
-        Ok(Sample {
+impl Paced {
+    fn sample(mut self) -> Sample {
+        Sample {
             figure: median(self.p99s_us.into_iter()).unwrap_or_default(),
             late_p99_us: median(self.lates_us.into_iter()),
             all_p99_us: Some(quantile_us(&mut self.latencies, 0.99)),
@@ -155,6 +203,6 @@ impl Subject for Paced {
             per_s: median(self.rates.into_iter()),
             p50_us: Some(quantile_us(&mut self.latencies, 0.50)),
             ..Sample::default()
-        })
+        }
     }
 }
