@@ -105,19 +105,21 @@ impl Contender {
             .map(Process::gently),
             Self::Nginx => {
                 let http = config::nginx(port, setup.origin, backends);
-                let file = dir.write("nginx.conf", &nginx_config(dir.path(), "nginx", &http))?;
+                // Several may run at once.
+                let name = format!("nginx-{port}");
+                let file = dir.write(&format!("{name}.conf"), &nginx_config(dir.path(), &name, &http))?;
                 start(Path::new("nginx"), &|command| {
                     command.arg("-c").arg(&file);
                 })
             }
             Self::Haproxy => {
-                let file = dir.write("haproxy.cfg", &config::haproxy(port, backends))?;
+                let file = dir.write(&format!("haproxy-{port}.cfg"), &config::haproxy(port, backends))?;
                 start(Path::new("haproxy"), &|command| {
                     command.arg("-db").arg("-f").arg(&file);
                 })
             }
             Self::Caddy => {
-                let file = dir.write("Caddyfile", &config::caddy(port, backends))?;
+                let file = dir.write(&format!("Caddyfile-{port}"), &config::caddy(port, backends))?;
                 start(Path::new("caddy"), &|command| {
                     command
                         .args(["run", "--adapter", "caddyfile", "--config"])

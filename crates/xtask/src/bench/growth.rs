@@ -100,7 +100,10 @@ fn loaded(ground: &Ground<'_>, pid: u32, port: u16, wrk: &Wrk<'_>) -> Result<f64
 /// One process without and one with idle connections. What they cost while they come is no part of it.
 fn idle(ground: &Ground<'_>, connections: usize) -> Result<Pair, Error> {
     enough_descriptors(connections).map_err(Error::Failed)?;
-    let start = || Contender::Loadbalancer.start(&ground.setup(Origin::Replies));
+    // However long it takes, they are idle connections and not closed ones.
+    let arguments = vec!["--keep-alive-timeout".to_owned(), "1h".to_owned()];
+    let start =
+        || Contender::Loadbalancer.start(&Setup { arguments: arguments.clone(), ..ground.setup(Origin::Replies) });
     let (without, with) = (start()?, start()?);
     let mut idle = Idle::open(with.port, connections).map_err(Error::Failed)?;
     std::thread::sleep(AT_REST);

@@ -26,9 +26,7 @@ impl Head {
     /// # Errors
     /// When it says no status or no length: what is measured here always does.
     pub(super) fn parse(bytes: &[u8]) -> Result<Option<Self>, String> {
-        let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else {
-            return if bytes.len() > MAX_HEAD { Err("an endless response head".to_owned()) } else { Ok(None) };
-        };
+        let Some(end) = end_of_head(bytes)? else { return Ok(None) };
         let text = String::from_utf8_lossy(&bytes[..end]);
         let status = text.split(' ').nth(1).and_then(|status| status.parse().ok());
         let status = status.ok_or_else(|| format!("no status in {text:?}"))?;
@@ -38,14 +36,20 @@ impl Head {
     }
 }
 
+/// Where the blank line begins.
+fn end_of_head(bytes: &[u8]) -> Result<Option<usize>, String> {
+    match bytes.windows(4).position(|window| window == b"\r\n\r\n") {
+        None if bytes.len() > MAX_HEAD => Err("an endless head".to_owned()),
+        end => Ok(end),
+    }
+}
+
 /// The next head, without its last two line ends, which are taken off `bytes`.
 ///
 /// # Errors
 /// When it does not end.
 pub(super) fn take_head(bytes: &mut Vec<u8>) -> io::Result<Option<String>> {
-    let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else {
-        return if bytes.len() > MAX_HEAD { Err(io::Error::other("an endless head")) } else { Ok(None) };
-    };
+    let Some(end) = end_of_head(bytes).map_err(io::Error::other)? else { return Ok(None) };
     let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
     bytes.drain(..end + 4);
     Ok(Some(head))

@@ -144,7 +144,9 @@ fn busy(results: &Results) -> String {
 fn lateness(results: &Results) -> String {
     let samples = results.works.iter().flat_map(|work| &work.series).flat_map(|series| &series.samples);
     match samples.filter_map(|sample| sample.late_p99_us).max_by(f64::total_cmp) {
-        Some(most) => format!("\nThe open-loop generator itself was late by at most {} (p99).\n", figure("µs", most)),
+        Some(most) => {
+            format!("\nIn the median turn the generator itself was late by at most {} (p99).\n", figure("µs", most))
+        }
         None => String::new(),
     }
 }
@@ -152,7 +154,7 @@ fn lateness(results: &Results) -> String {
 /// What the latency of the median turn leaves out.
 fn stalls(results: &Results) -> String {
     let with = |series: &Series| {
-        let all_us = series.median_of(|sample| sample.all_p99_us)?;
+        let all_us = series.median_of(|sample| sample.all_p99_us).filter(|_| series.failed.is_none())?;
         Some(format!("{} {}", series.proxy, figure("µs", all_us)))
     };
     let proxies: Vec<String> = results.works.iter().flat_map(|work| &work.series).filter_map(with).collect();
@@ -237,6 +239,8 @@ loadbalancer 0.1.0, nginx 1.22.1, medians of 3 rounds, Test CPU on Linux 6.1, 20
             sample.all_p99_us = Some(us);
         }
         assert!(details(&results).contains("the machine stood still included: nginx 800 µs.\n"));
+        results.works[0].series[1].failed = Some("gone".to_owned());
+        assert!(!details(&results).contains("stood still"));
     }
 
     #[test]

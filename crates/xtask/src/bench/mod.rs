@@ -3,8 +3,8 @@
 //! Each proxy has one worker pinned to core 0; load generators and backends have the other cores. What is measured is
 //! in `work.rs`, the peers' settings are in `config.rs`. Rounds outside, works next, contenders inside, in an order
 //! that rotates: a change of the machine's speed meets all of them. Every measurement starts its proxy afresh, and one
-//! whose answers were not all right has no figure but a reason. Only figures of one run compare: the same binary
-//! differs by several percent from hour to hour.
+//! whose answers were not all right has no figure but a reason. Where the load is our own, all proxies run side by side
+//! (`side_by_side.rs`). Only figures of one run compare: the same binary differs by several percent from hour to hour.
 
 mod config;
 pub(crate) mod contender;
@@ -52,7 +52,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
 
-    /// How long each measurement takes, after warming up; CPU time is counted in steps of 10 ms
+    /// How long each measurement takes, after warming up (p99: six times as long); CPU time is counted in steps of 10 ms
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=60))]
     seconds: u32,
 

@@ -46,7 +46,7 @@ pub(crate) fn cpu_time(pid: u32) -> Result<CpuTime, Error> {
 
 /// Whose time is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Of {
+pub(super) enum Of {
     Process,
     /// Of ours, the threads that serve requests.
     Workers,
@@ -57,8 +57,8 @@ pub(crate) enum Of {
 ///
 /// # Errors
 /// When the process is gone, or the kernel does not say.
-pub(crate) fn run_time_us(pid: u32, of: Of) -> Result<f64, Error> {
-    let mut ns = 0;
+pub(super) fn run_time_us(pid: u32, of: Of) -> Result<f64, Error> {
+    let (mut ns, mut counted) = (0, 0);
     for thread in threads(pid)? {
         // A thread that ends just now has nothing to add.
         let read = |name: &str| fs::read_to_string(thread.join(name)).ok();
@@ -68,8 +68,12 @@ pub(crate) fn run_time_us(pid: u32, of: Of) -> Result<f64, Error> {
         }
         let first = text.split(' ').next().and_then(|first| first.parse::<u64>().ok());
         let thread = thread.display();
+        counted += 1;
         ns += first
             .ok_or_else(|| Error::Failed(format!("{thread}/schedstat is not as the kernel describes it: {text}")))?;
+    }
+    if counted == 0 {
+        return Err(Error::Failed(format!("nothing says how long the threads of process {pid} have run")));
     }
     Ok(ns as f64 / 1000.0)
 }
@@ -167,14 +171,20 @@ mod tests {
 
     #[test]
     fn what_runs_is_counted() {
-        let ran_us = |of| run_time_us(std::process::id(), of).unwrap();
-        let before_us = ran_us(Of::Process);
-        let start = std::time::Instant::now();
-        while start.elapsed() < std::time::Duration::from_millis(50) {}
-        // A busy machine leaves this thread a part of that.
-        assert!(ran_us(Of::Process) - before_us > 1000.0);
-        assert!(ran_us(Of::Workers) < ran_us(Of::Process));
-        assert!(run_time_us(u32::MAX, Of::Process).is_err());
+        // A process of its own: here, threads come and go.
+        let mut child = std::process::Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
+        let ran_us = || run_time_us(child.id(), Of::Process).unwrap();
+        let (before_us, deadline) = (ran_us(), std::time::Instant::now() + std::time::Duration::from_secs(60));
+        while ran_us() - before_us < 10_000.0 && std::time::Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+        let after_us = ran_us();
+        let workers = run_time_us(child.id(), Of::Workers);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(after_us - before_us >= 10_000.0, "{before_us} to {after_us}");
+        assert!(workers.unwrap_err().to_string().starts_with("nothing says how long"));
+        assert!(run_time_us(child.id(), Of::Process).is_err());
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,9 @@ const LOOK: Duration = Duration::from_millis(10);
 
 /// How long a child that is asked to end may take.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// How many children there were.
+static STARTED: AtomicU32 = AtomicU32::new(0);
 
 /// A child; killed and waited for when dropped.
 pub(crate) struct Process {
@@ -34,7 +38,9 @@ impl Process {
     ) -> Result<Self, Error> {
         let failed = |e| Error::Failed(format!("cannot start {}: {e}", program.display()));
         let name = program.file_name().map_or_else(|| "program".into(), |name| name.to_string_lossy());
-        let said = dir.join(format!("{name}.err"));
+        // Several of the same program may run at once.
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let said = dir.join(format!("{name}-{number}.err"));
         let errors = File::create(&said).map_err(failed)?;
         let mut command = pinned(cores, program);
         arguments(&mut command).stdout(Stdio::null()).stderr(errors);
@@ -182,8 +188,8 @@ mod tests {
             format!("trap 'echo bye > {}; exit' TERM; echo on >&2; while :; do sleep 0.01; done", goodbye.display());
         let dir = std::env::temp_dir();
         let mut process = Process::start(&dir, "0", Path::new("sh"), |sh| sh.args(["-c", &script])).unwrap().gently();
-        let is_on =
-            || if fs::read_to_string(dir.join("sh.err")).unwrap().contains("on") { Ok(()) } else { Err("".into()) };
+        let said = process.said.clone();
+        let is_on = || if fs::read_to_string(&said).unwrap().contains("on") { Ok(()) } else { Err("".into()) };
         process.wait_until(Duration::from_secs(60), is_on).unwrap();
         drop(process);
         assert_eq!(fs::read_to_string(&goodbye).unwrap(), "bye\n");

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::contender::{Contender, Origin};
-use super::generator::{Clients, Generator, Plan, quantile_us};
+use super::generator::{Clients, Generator, Pace, quantile_us};
 use super::measure::{Ground, cost_sample};
 use super::proc::{CpuTime, Of, cpu_time, run_time_us};
 use super::results::{Pair, Sample, median};
@@ -13,8 +13,12 @@ use super::work::{Http, SMALL_REPLIES};
 use crate::Error;
 
 /// Turns as fast as it goes that each proxy has for each second of a measurement, and how long one is.
-const FAST_PER_S: u32 = 20;
+const FAST_PER_S: u32 = 10;
 const FAST: Duration = Duration::from_millis(100);
+
+/// After a turn, until a proxy sleeps: what it does after its last answer is its own, and the kernel does not tell of a
+/// thread that runs how long it has.
+const ASLEEP_AFTER: Duration = Duration::from_millis(2);
 
 /// Turns with requests at a fixed rate for each second of a measurement. They are many and short, because it is the median
 /// turn that counts, and a turn in which the machine stood still for 2 ms says nothing else.
@@ -22,14 +26,14 @@ const PACED_PER_S: u32 = 30;
 const PACED: Duration = Duration::from_millis(100);
 
 /// How long such a turn first asks as fast as it goes, to see how fast that is: the rate depends on it.
-const MOST: Duration = Duration::from_millis(60);
+const FIND_RATE: Duration = Duration::from_millis(60);
 
 /// So that what is measured is not the first.
 const WARM_UP: Duration = Duration::from_millis(500);
 
 /// A proxy that is loaded now and then.
-trait Subject: Sized {
-    fn turn(&mut self, generator: &Generator) -> Result<(), Error>;
+trait Subject {
+    fn turn(&mut self) -> Result<(), Error>;
 }
 
 /// CPU time per message through tunnels that stay.
@@ -42,11 +46,12 @@ pub(super) fn tunnels(
     let start = |contender: &Contender| {
         let proxy = contender.start(&ground.setup(Origin::Echoes))?;
         let clients = Clients::websocket(proxy.port, connections, bytes).map_err(Error::Failed)?;
+        let fast = Fast::new(&ground.echoes, proxy.pid(), Of::Process, clients)?;
         let before = cpu_time(proxy.pid())?;
-        Ok((Fast::new(&ground.echoes, proxy.pid(), Of::Process, clients)?, (before, proxy)))
+        Ok(Kept { subject: fast, with: (before, proxy) })
     };
-    let subjects = in_turn(&ground.echoes, contenders.iter().map(start), ground.seconds * FAST_PER_S);
-    subjects.into_iter().map(|subject| subject.and_then(|(fast, (before, _proxy))| fast.sample(before))).collect()
+    let subjects = in_turn(contenders.iter().map(start), ground.seconds * FAST_PER_S);
+    subjects.into_iter().map(|subject| subject.and_then(|fast| fast.subject.sample(fast.with.0))).collect()
 }
 
 /// One that runs, and what of it is charged.
@@ -68,10 +73,10 @@ pub(super) fn pair(
         let clients = Clients::http(running.port, &SMALL_REPLIES).map_err(Error::Failed)?;
         Fast::new(generator, running.pid, running.of, clients)
     };
-    let both = in_turn(generator, [base, changed].into_iter().map(start), seconds * FAST_PER_S);
+    let both = in_turn([base, changed].into_iter().map(start), seconds * FAST_PER_S);
     let [base, changed] = <[_; 2]>::try_from(both).map_err(|_| Error::Failed("two were started".to_owned()))?;
     let (base, changed) = (base?, changed?);
-    let answered = [&base, &changed].map(|fast| fast.answered);
+    let answered = [&base, &changed].map(|fast| fast.warm_up + fast.answered);
     Ok((Pair { base: base.cost_us(), changed: changed.cost_us() }, answered))
 }
 
@@ -85,26 +90,23 @@ pub(super) fn latencies(
     let start = |contender: &Contender| {
         let proxy = contender.start(&ground.setup(Origin::Replies))?;
         let mut clients = Clients::http(proxy.port, load).map_err(Error::Failed)?;
-        ground.replies.load(&mut clients, Plan::closed(WARM_UP)).map_err(Error::Failed)?;
-        Ok((Paced { clients, share, rates: vec![], p99s_us: vec![], lates_us: vec![], latencies: vec![] }, proxy))
+        ground.replies.load(&mut clients, Pace::closed(WARM_UP)).map_err(Error::Failed)?;
+        let generator = &ground.replies;
+        let paced =
+            Paced { generator, clients, share, rates: vec![], p99s_us: vec![], lates_us: vec![], latencies: vec![] };
+        Ok(Kept { subject: paced, with: proxy })
     };
-    let subjects = in_turn(&ground.replies, contenders.iter().map(start), ground.seconds * PACED_PER_S);
-    subjects.into_iter().map(|subject| subject.map(|(paced, _proxy)| paced.sample())).collect()
+    let subjects = in_turn(contenders.iter().map(start), ground.seconds * PACED_PER_S);
+    subjects.into_iter().map(|subject| subject.and_then(|paced| paced.subject.sample())).collect()
 }
 
 /// Loads one after the other, once all are started. One that fails has no more turns.
-fn in_turn<S: Subject>(
-    generator: &Generator,
-    subjects: impl Iterator<Item = Result<S, Error>>,
-    turns: u32,
-) -> Vec<Result<S, Error>> {
+fn in_turn<S: Subject>(subjects: impl Iterator<Item = Result<S, Error>>, turns: u32) -> Vec<Result<S, Error>> {
     let mut subjects: Vec<Result<S, Error>> = subjects.collect();
-    let count = subjects.len();
     for turn in 0..turns as usize {
-        // Another one begins each time.
-        for at in (0..count).map(|number| (turn + number) % count) {
+        for at in order(turn, subjects.len()) {
             let Ok(subject) = &mut subjects[at] else { continue };
-            if let Err(e) = subject.turn(generator) {
+            if let Err(e) = subject.turn() {
                 subjects[at] = Err(e);
             }
         }
@@ -112,32 +114,54 @@ fn in_turn<S: Subject>(
     subjects
 }
 
+/// Another one begins each time, and every other time they come backwards, so that none always follows the same neighbour.
+fn order(turn: usize, count: usize) -> impl Iterator<Item = usize> {
+    (0..count).map(move |number| {
+        let number = (turn / 2 + number) % count;
+        if turn.is_multiple_of(2) { number } else { count - 1 - number }
+    })
+}
+
+/// A subject, with what must live as long.
+struct Kept<S, T> {
+    subject: S,
+    with: T,
+}
+
+impl<S: Subject, T> Subject for Kept<S, T> {
+    fn turn(&mut self) -> Result<(), Error> {
+        self.subject.turn()
+    }
+}
+
 /// Asked as fast as it answers.
-struct Fast {
+struct Fast<'a> {
+    generator: &'a Generator,
     pid: u32,
     of: Of,
     clients: Clients,
-    /// Also while it warmed up.
+    /// Answered before anything counted.
+    warm_up: u64,
+    /// Of all turns.
     answered: u64,
+    took_us: f64,
     rates: Vec<f64>,
-    /// Of each turn.
-    costs_us: Vec<f64>,
 }
 
-impl Fast {
+impl<'a> Fast<'a> {
     /// Warms it up.
-    fn new(generator: &Generator, pid: u32, of: Of, mut clients: Clients) -> Result<Self, Error> {
-        let answered = generator.load(&mut clients, Plan::closed(WARM_UP)).map_err(Error::Failed)?.answered;
-        Ok(Self { pid, of, clients, answered, rates: vec![], costs_us: vec![] })
+    fn new(generator: &'a Generator, pid: u32, of: Of, mut clients: Clients) -> Result<Self, Error> {
+        let warm_up = generator.load(&mut clients, Pace::closed(WARM_UP)).map_err(Error::Failed)?.answered;
+        Ok(Self { generator, pid, of, clients, warm_up, answered: 0, took_us: 0.0, rates: vec![] })
     }
 
-    /// Of the median turn.
+    /// For each answer, in all turns.
     fn cost_us(&self) -> f64 {
-        median(self.costs_us.iter().copied()).unwrap_or_default()
+        self.took_us / self.answered as f64
     }
 
     /// User code and kernel have the parts that they have in all of the time since `before`: that clock is too coarse for
-    /// one turn.
+    /// turns.
     fn sample(self, before: CpuTime) -> Result<Sample, Error> {
         let cost_us = self.cost_us();
         let (user, kernel) = cpu_time(self.pid)?.per(before, self.answered)?;
@@ -147,19 +171,16 @@ impl Fast {
     }
 }
 
-/// With what it has to keep alive.
-impl<S: Subject, T> Subject for (S, T) {
-    fn turn(&mut self, generator: &Generator) -> Result<(), Error> {
-        self.0.turn(generator)
-    }
-}
-
-impl Subject for Fast {
-    fn turn(&mut self, generator: &Generator) -> Result<(), Error> {
+impl Subject for Fast<'_> {
+    fn turn(&mut self) -> Result<(), Error> {
         let before_us = run_time_us(self.pid, self.of)?;
-        let outcome = generator.load(&mut self.clients, Plan::closed(FAST)).map_err(Error::Failed)?;
+        let outcome = self.generator.load(&mut self.clients, Pace::closed(FAST)).map_err(Error::Failed)?;
+        std::thread::sleep(ASLEEP_AFTER);
         let took_us = run_time_us(self.pid, self.of)? - before_us;
-        self.costs_us.push(took_us / outcome.answered as f64);
+        if took_us <= 0.0 {
+            return Err(Error::Failed(format!("{} answers took no CPU time", outcome.answered)));
+        }
+        self.took_us += took_us;
         self.answered += outcome.answered;
         self.rates.push(outcome.per_s);
         Ok(())
@@ -167,42 +188,101 @@ impl Subject for Fast {
 }
 
 /// Asked at a share of what it can do.
-struct Paced {
+struct Paced<'a> {
+    generator: &'a Generator,
     clients: Clients,
     share: f64,
-    rates: Vec<f64>,
     /// Of each turn.
+    rates: Vec<f64>,
     p99s_us: Vec<f64>,
     lates_us: Vec<f64>,
     /// Of all turns.
     latencies: Vec<Duration>,
 }
 
-impl Subject for Paced {
+impl Subject for Paced<'_> {
     /// What a proxy can do is measured anew each time: a rate that was 70 % of it can be all of it a second later.
-    fn turn(&mut self, generator: &Generator) -> Result<(), Error> {
-        let most_per_s = generator.load(&mut self.clients, Plan::closed(MOST)).map_err(Error::Failed)?.per_s;
-        let per_s = self.share * most_per_s;
-        let plan = Plan::open(per_s, PACED).map_err(Error::Failed)?;
-        let mut outcome = generator.load(&mut self.clients, plan).map_err(Error::Failed)?;
+    fn turn(&mut self) -> Result<(), Error> {
+        let mut load = |pace| self.generator.load(&mut self.clients, pace).map_err(Error::Failed);
+        let per_s = self.share * load(Pace::closed(FIND_RATE))?.per_s;
+        let mut outcome = load(Pace::open(per_s, PACED).map_err(Error::Failed)?)?;
+        self.rates.push(per_s);
         self.p99s_us.push(quantile_us(&mut outcome.latencies, 0.99));
         self.lates_us.push(quantile_us(&mut outcome.lateness, 0.99));
-        self.rates.push(per_s);
         self.latencies.append(&mut outcome.latencies);
         Ok(())
     }
 }
 
-impl Paced {
-    fn sample(mut self) -> Sample {
-        Sample {
-            figure: median(self.p99s_us.into_iter()).unwrap_or_default(),
-            late_p99_us: median(self.lates_us.into_iter()),
-            all_p99_us: Some(quantile_us(&mut self.latencies, 0.99)),
+impl Paced<'_> {
+    fn sample(mut self) -> Result<Sample, Error> {
+        let none = || Error::Failed("no request was answered".to_owned());
+        Ok(Sample {
+            figure: median(self.p99s_us.into_iter()).ok_or_else(none)?,
             count: self.latencies.len() as u64,
             per_s: median(self.rates.into_iter()),
             p50_us: Some(quantile_us(&mut self.latencies, 0.50)),
+            all_p99_us: Some(quantile_us(&mut self.latencies, 0.99)),
+            late_p99_us: median(self.lates_us.into_iter()),
             ..Sample::default()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+    use crate::bench::generator::Serves;
+
+    struct Fake<'a> {
+        name: char,
+        lives: usize,
+        turns: &'a RefCell<String>,
+    }
+
+    impl Subject for Fake<'_> {
+        fn turn(&mut self) -> Result<(), Error> {
+            self.turns.borrow_mut().push(self.name);
+            self.lives = self.lives.checked_sub(1).ok_or_else(|| Error::Failed("gone".to_owned()))?;
+            Ok(())
         }
+    }
+
+    #[test]
+    fn all_have_their_turns_until_they_fail() {
+        let turns = RefCell::default();
+        let fake = |(name, lives)| Ok(Fake { name, lives, turns: &turns });
+        let subjects = [('a', 9), ('b', 2), ('c', 9)].into_iter().map(fake);
+        let subjects = in_turn(subjects.chain([Err(Error::Failed("never there".to_owned()))]), 6);
+        assert_eq!(turns.borrow().as_str(), ["abc", "cba", "bca", "ca", "ca", "ac"].concat());
+        let lives = subjects.into_iter().map(|subject| subject.map(|fake| fake.lives).map_err(|e| e.to_string()));
+        let expected = [Ok(3), Err("gone".to_owned()), Ok(3), Err("never there".to_owned())];
+        assert_eq!(lives.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn none_always_follows_the_same() {
+        let mut followed = [[0; 4]; 4];
+        let turns: Vec<usize> = (0..8).flat_map(|turn| order(turn, 4)).collect();
+        for pair in turns.windows(2).filter(|pair| pair[0] != pair[1]) {
+            followed[pair[1]][pair[0]] += 1;
+        }
+        for (at, after) in followed.iter().enumerate() {
+            assert!(after.iter().filter(|times| **times > 0).count() >= 2, "{at}: {after:?}");
+        }
+    }
+
+    /// A generator is its own backend here: this process is the proxy.
+    #[test]
+    fn what_a_turn_took_is_counted_for_what_it_answered() {
+        let generator = Generator::start(Serves::Replies(128), 1).unwrap();
+        let port = generator.addresses[0].rsplit_once(':').unwrap().1.parse().unwrap();
+        let running = Running { port, pid: std::process::id(), of: Of::Process };
+        let (pair, answered) = pair(&generator, 1, running, running).unwrap();
+        assert!(pair.base > 0.0 && pair.changed > 0.0, "{pair:?}");
+        // Each answer of a core that is there alone takes 1 µs at least, and there were ten turns of 0.12 s, and 0.5 s.
+        assert!(answered.iter().all(|answered| (1..2_000_000).contains(answered)), "{answered:?}");
     }
 }

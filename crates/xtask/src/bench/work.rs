@@ -28,7 +28,7 @@ pub(super) enum Kind {
     Memory { connections: usize },
 }
 
-/// Requests that wrk makes.
+/// Requests, and what answers them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Http {
     /// A file of the backends, or the path of an upload.

@@ -31,6 +31,8 @@ enum Expects {
 }
 
 impl Clients {
+    /// Clients that ask for `http.path`.
+    ///
     /// # Errors
     /// When a connection cannot be made.
     pub(in crate::bench) fn http(port: u16, http: &Http) -> Result<Self, String> {
@@ -75,11 +77,18 @@ impl Client {
     /// Whether a whole answer, and nothing else, has come.
     pub(super) fn read(&mut self) -> Result<bool, String> {
         let mut bytes = [0; 4096];
-        match self.stream.read(&mut bytes) {
-            Ok(0) => return Err("no answer: the connection was closed".to_owned()),
-            Ok(read) => self.bytes.extend_from_slice(&bytes[..read]),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
-            Err(error) => return Err(format!("no answer: {error}")),
+        loop {
+            let read = match self.stream.read(&mut bytes) {
+                Ok(0) => return Err("no answer: the connection was closed".to_owned()),
+                Ok(read) => read,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => return Err(format!("no answer: {error}")),
+            };
+            self.bytes.extend_from_slice(&bytes[..read]);
+            // Less than there was room for: what comes after it is told anew.
+            if read < bytes.len() {
+                break;
+            }
         }
         let whole = self.expects.is_whole(&self.bytes)?;
         if whole {

@@ -10,7 +10,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use super::SPARE;
 use super::backends::{Answers, Served, Serves};
 use super::clients::{Client, Clients};
-use super::plan::{Book, Outcome, Plan};
+use super::pace::{Book, Outcome, Pace};
 
 /// Tokens: the waker, then listeners, then connections to backends from here on, then clients from there on.
 const WAKER: Token = Token(0);
@@ -20,7 +20,7 @@ const FIRST_CLIENT: usize = 1 << 24;
 /// Looked at before what is due is looked at again: it bounds how late a request leaves.
 const EVENTS: usize = 16;
 
-pub(super) struct Turn {
+pub(super) struct EventLoop {
     poll: Poll,
     events: Events,
     /// Tokens of one look; kept for its memory.
@@ -31,7 +31,7 @@ pub(super) struct Turn {
     answers: Answers,
 }
 
-impl Turn {
+impl EventLoop {
     pub(super) fn new(serves: Serves, backends: usize) -> io::Result<(Self, Waker, Vec<String>)> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKER)?;
@@ -52,15 +52,15 @@ impl Turn {
         self.look(None, |_, _| Ok(())).map_err(io::Error::other)
     }
 
-    /// Carries out a plan.
-    pub(super) fn load(&mut self, clients: &mut Clients, plan: Plan) -> Result<Outcome, String> {
+    /// Has the clients ask at this pace.
+    pub(super) fn load(&mut self, clients: &mut Clients, pace: Pace) -> Result<Outcome, String> {
         let clients = &mut clients.all;
         for (number, client) in clients.iter_mut().enumerate() {
             let token = Token(FIRST_CLIENT + number);
             let registered = self.poll.registry().register(&mut client.stream, token, Interest::READABLE);
             registered.map_err(|e| format!("cannot watch a connection: {e}"))?;
         }
-        let outcome = self.carry_out(clients, plan)?;
+        let outcome = self.make(clients, pace)?;
         for client in clients {
             let forgotten = self.poll.registry().deregister(&mut client.stream);
             forgotten.map_err(|e| format!("cannot let go of a connection: {e}"))?;
@@ -68,8 +68,8 @@ impl Turn {
         Ok(outcome)
     }
 
-    fn carry_out(&mut self, clients: &mut [Client], plan: Plan) -> Result<Outcome, String> {
-        let mut book = Book::open(plan, clients.len(), Instant::now());
+    fn make(&mut self, clients: &mut [Client], pace: Pace) -> Result<Outcome, String> {
+        let mut book = Book::new(pace, clients.len(), Instant::now());
         loop {
             let now = Instant::now();
             if book.is_over(now) {
@@ -83,10 +83,7 @@ impl Turn {
                 clients[connection].send()?;
             }
             self.look(Some(Duration::ZERO), |connection, now| {
-                if clients[connection].read()? {
-                    book.answered(connection, now);
-                }
-                Ok(())
+                if clients[connection].read()? { book.answered(connection, now) } else { Ok(()) }
             })?;
         }
     }
@@ -103,17 +100,23 @@ impl Turn {
         }
         self.ready.clear();
         self.ready.extend(self.events.iter().map(|event| event.token().0));
+        // Each is told once. So an error waits until all have been looked at: a backend that is passed over would never answer.
+        let mut outcome = Ok(());
         for at in 0..self.ready.len() {
             let token = self.ready[at];
-            if token >= FIRST_CLIENT {
-                answer(token - FIRST_CLIENT, Instant::now())?;
+            let done = if token >= FIRST_CLIENT {
+                answer(token - FIRST_CLIENT, Instant::now())
             } else if token >= FIRST_BACKEND {
                 self.serve(token - FIRST_BACKEND);
+                Ok(())
             } else if token > WAKER.0 {
-                self.accept(token - 1).map_err(|e| format!("a backend cannot accept: {e}"))?;
-            }
+                self.accept(token - 1).map_err(|e| format!("a backend cannot accept: {e}"))
+            } else {
+                Ok(())
+            };
+            outcome = outcome.and(done);
         }
-        Ok(())
+        outcome
     }
 
     fn accept(&mut self, listener: usize) -> io::Result<()> {
