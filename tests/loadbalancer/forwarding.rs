@@ -42,6 +42,7 @@ async fn a_stranger_is_told_about_truthfully() {
         ("x-forwarded-for", "6.6.6.6"),
         ("x-forwarded-proto", "https"),
         ("x-forwarded-host", "evil"),
+        ("x-forwarded-prefix", "/evil"),
         ("forwarded", "for=6.6.6.6"),
         ("x-request-id", "mine"),
         ("host", "shop.example"),
@@ -50,7 +51,7 @@ async fn a_stranger_is_told_about_truthfully() {
     assert_eq!(field(&echo, "x-forwarded-for").as_deref(), Some("127.0.0.1"));
     assert_eq!(field(&echo, "x-forwarded-proto").as_deref(), Some("http"));
     assert_eq!(field(&echo, "x-forwarded-host").as_deref(), Some("shop.example"));
-    assert_eq!(field(&echo, "forwarded"), None);
+    assert_eq!((field(&echo, "forwarded"), field(&echo, "x-forwarded-prefix")), (None, None));
     assert_eq!(field(&echo, "host").as_deref(), Some("shop.example"));
     assert!(field(&echo, "via").is_some_and(|via| via.starts_with("1.1 loadbalancer-")), "{echo}");
     let id = field(&echo, "x-request-id").unwrap();
@@ -64,6 +65,7 @@ async fn a_trusted_proxy_is_believed_and_extended() {
         ("x-forwarded-for", "203.0.113.9"),
         ("x-forwarded-proto", "https"),
         ("x-forwarded-host", "shop.example"),
+        ("x-forwarded-prefix", "/shop"),
         ("x-request-id", "abc-123"),
         ("via", "1.0 edge"),
     ];
@@ -71,6 +73,7 @@ async fn a_trusted_proxy_is_believed_and_extended() {
     assert_eq!(field(&echo, "x-forwarded-for").as_deref(), Some("203.0.113.9, 127.0.0.1"));
     assert_eq!(field(&echo, "x-forwarded-proto").as_deref(), Some("https"));
     assert_eq!(field(&echo, "x-forwarded-host").as_deref(), Some("shop.example"));
+    assert_eq!(field(&echo, "x-forwarded-prefix").as_deref(), Some("/shop"));
     assert_eq!(field(&echo, "x-request-id").as_deref(), Some("abc-123"));
     assert!(field(&echo, "via").is_some_and(|via| via.starts_with("1.0 edge, 1.1 loadbalancer-")), "{echo}");
 }

@@ -88,6 +88,7 @@ async fn every_probe_of_ours_has_exactly_the_stated_outcome() {
         words.extend(wrong_statuses(probe, exchange));
         words.extend(wrong_reason(probe, exchange));
         words.extend(wrong_wire(probe, exchange));
+        words.extend(undated(exchange));
         wrong.extend(words.iter().map(|words| format!("{} ({}): {words}", probe.id, probe.columns[0])));
     }
     assert!(wrong.is_empty(), "{} wrong of {}:\n{}", wrong.len(), tried.len(), wrong.join("\n"));
@@ -137,6 +138,14 @@ fn wrong_reason(probe: &Probe, exchange: &Exchange) -> Option<String> {
         reasons => counted.len() == 1 && reasons.split('/').any(|reason| counted.get(reason) == Some(&1)),
     };
     (!fits).then(|| format!("counted as {counted:?}, not {expected}"))
+}
+
+/// RFC 9110 §6.6.1: who has a clock says when a 4xx was said.
+fn undated(exchange: &Exchange) -> Option<String> {
+    let undated = exchange.answers.iter().find(|answer| {
+        (400..500).contains(&answer.status) && answer.field("date").is_none_or(|date| !date.ends_with(" GMT"))
+    });
+    undated.map(|answer| format!("a {} without a Date", answer.status))
 }
 
 /// What the origin must, or must not, have got.

@@ -38,8 +38,6 @@ async fn a_chunked_response_is_decoded_however_it_is_cut_up() {
     for (body, text) in [
         ("5\r\nhello\r\n0\r\n\r\n", "hello"),
         ("0\r\n\r\n", ""),
-        // Servers of old pad the size to a fixed width; a request that did would be refused.
-        ("5  \r\nhello\r\n0\r\n\r\n", "hello"),
         ("a\r\n0123456789\r\nA;x=\"y\"\r\n0123456789\r\n00\r\n\r\n", "01234567890123456789"),
     ] {
         let answer = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n{body}");
@@ -174,6 +172,9 @@ async fn a_chunked_response_that_is_not_valid_never_looks_complete() {
         "2\r\nok\r\n0\r\nno colon\r\n\r\n",
         "2\r\nok\r\n0\n\n",
         "2\r\nok\r\n-0\r\n\r\n",
+        // Servers of old padded the size to a fixed width. The grammar has no room for it, and requests may not either.
+        "2  \r\nok\r\n0\r\n\r\n",
+        "2\r\nok\r\n0\t\r\n\r\n",
     ] {
         let answer = format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{body}");
         let rig = Rig::answering(answer.as_bytes(), true).await;

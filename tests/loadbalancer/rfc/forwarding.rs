@@ -192,6 +192,16 @@ async fn the_backend_gets_one_host_that_was_validated() {
     assert!(got.head.starts_with("GET / HTTP/1.1\r\nhost: shop.example\r\n"), "first: {}", got.head);
 }
 
+/// RFC 9110 §7.4
+#[tokio::test]
+async fn what_was_asked_for_securely_must_have_come_so_or_from_somebody_trusted() {
+    let request = "GET https://shop.example/a HTTP/1.1\r\nhost: shop.example\r\n\r\n";
+    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+    assert_eq!(Rig::answering(answer, true).await.answer(request).await.status(), 400);
+    let rig = Rig::with(answer, true, &["--trusted-proxy", "127.0.0.1"]).await;
+    assert_eq!(rig.answer(request).await.status(), 200);
+}
+
 /// RFC 9110 §11.7 (item 67)
 #[tokio::test]
 async fn credentials_for_a_proxy_go_no_further_and_those_for_the_origin_do() {

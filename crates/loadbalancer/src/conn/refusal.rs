@@ -1,6 +1,7 @@
 //! The reply to what never became a request: written straight to the socket, since hyper has nothing to answer.
 
 use std::fmt::Write as _;
+use std::time::SystemTime;
 
 use http::StatusCode;
 
@@ -20,8 +21,10 @@ pub(super) fn write(client: &Client, stream: &ClientSocket) {
     }
     let length = text.len();
     let reply = format!(
-        "HTTP/1.1 {status} {phrase}\r\nconnection: close\r\ncontent-type: text/plain; charset=utf-8\r\n\
-         content-length: {length}\r\n\r\n{}",
+        "HTTP/1.1 {status} {phrase}\r\ndate: {}\r\nconnection: close\r\n\
+         content-type: text/plain; charset=utf-8\r\ncontent-length: {length}\r\n\r\n{}",
+        // RFC 9110 §6.6.1: who has a clock says when.
+        httpdate::fmt_http_date(SystemTime::now()),
         if client.wants_head_only() { "" } else { &text }
     );
     // Best effort: the socket's buffer is empty unless the client is up to something.

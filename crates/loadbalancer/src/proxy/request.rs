@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use http::header::{CONNECTION, EXPECT, HOST, HeaderValue, MAX_FORWARDS, TE, UPGRADE, VIA};
@@ -137,7 +138,7 @@ impl<'a> Outbound<'a> {
         };
         let outbound = Self {
             head,
-            target: target(asking.about_server, head)?,
+            target: target(asking.trusted, asking.about_server, head)?,
             host: host(head)?,
             request_id,
             length_announced: seen.length,
@@ -273,14 +274,16 @@ fn max_forwards(head: &Parts) -> Result<Option<u64>, ProxyError> {
 
 /// The target as a backend would get it; `None` when none gets it.
 pub(crate) fn sent_target<'a>(client: &Client, head: &'a Parts) -> Option<Cow<'a, str>> {
-    target(client.about_server.get(), head).ok()
+    target(client.trusted, client.about_server.get(), head).ok()
 }
 
 /// RFC 9112 §3.2: origin form, taken from an absolute one.
-fn target(about_server: bool, head: &Parts) -> Result<Cow<'_, str>, ProxyError> {
+fn target(trusted: bool, about_server: bool, head: &Parts) -> Result<Cow<'_, str>, ProxyError> {
     if head.uri.authority().is_some() {
         match head.uri.scheme_str() {
-            Some("http" | "https") => {}
+            Some("http") => {}
+            // RFC 9110 §7.4: what was asked for securely did not come so, unless somebody trusted in front of us took it.
+            Some("https") if trusted => {}
             // §3.2.3: the authority form is for CONNECT only. Nothing but HTTP is behind this gateway.
             _ => return Err(bad(Rejected::Target)),
         }
@@ -316,8 +319,8 @@ fn host(head: &Parts) -> Result<&[u8], ProxyError> {
     }
 }
 
-/// RFC 3986 §3.2.2: a name, an IPv4 address or a bracketed IPv6 address, and perhaps a port. A comma is a
-/// sub-delimiter there, but a list of hosts everywhere else.
+/// RFC 3986 §3.2.2: a name, an IPv4 address or a bracketed later one, and perhaps a port. A comma is a sub-delimiter
+/// there, but a list of hosts everywhere else.
 fn is_host(text: &[u8]) -> bool {
     let (host, port) = match text.first() {
         Some(b'[') => match text.iter().position(|b| *b == b']') {
@@ -333,31 +336,66 @@ fn is_host(text: &[u8]) -> bool {
     };
     let name_fits = match host {
         [] => false,
-        [b'[', address @ .., b']'] => {
-            address.contains(&b':') && address.iter().all(|b| b.is_ascii_alphanumeric() || b":.%-_~".contains(b))
-        }
-        name => name.iter().all(|b| OF_A_NAME[usize::from(*b)]),
+        [b'[', address @ .., b']'] => is_literal(address),
+        name => match name.iter().fold(FITS, |kinds, b| kinds | KINDS[usize::from(*b)]) {
+            FITS => true,
+            ENCODES => is_encoded(name),
+            _ => false,
+        },
     };
     port_fits && name_fits
 }
 
+/// RFC 3986 §3.2.2, IP-literal: an IPv6 address, without a zone, which means something only on the host that it comes from
+/// (RFC 6874 §4 has clients leave it out); or `v`, a version, and an address of it.
+#[cold]
+fn is_literal(address: &[u8]) -> bool {
+    let of_later_version = |rest: &[u8]| {
+        let Some(dot) = rest.iter().position(|b| *b == b'.') else { return false };
+        let (version, address) = (&rest[..dot], &rest[dot + 1..]);
+        let fits = |b: &u8| *b == b':' || KINDS[usize::from(*b)] == FITS;
+        !version.is_empty()
+            && version.iter().all(u8::is_ascii_hexdigit)
+            && !address.is_empty()
+            && address.iter().all(fits)
+    };
+    match address {
+        [b'v' | b'V', rest @ ..] => of_later_version(rest),
+        _ => std::str::from_utf8(address).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok()),
+    }
+}
+
+/// RFC 3986 §2.1: behind each `%` are two hex digits.
+#[cold]
+fn is_encoded(name: &[u8]) -> bool {
+    let mut rest = name.split(|b| *b == b'%');
+    rest.next();
+    rest.all(|part| part.len() >= 2 && part[..2].iter().all(u8::is_ascii_hexdigit))
+}
+
+/// What a byte is in a name: part of it, the beginning of an encoded byte, or nothing.
+const FITS: u8 = 0;
+const ENCODES: u8 = 1;
+const NOTHING: u8 = 2;
+
 /// RFC 3986 §3.2.2, reg-name without the comma. A table: a search per byte is most of what a request's host costs.
-const OF_A_NAME: [bool; 256] = {
-    let mut fits = [false; 256];
-    let punctuation = b"-._~!$&'()*+;=%";
+const KINDS: [u8; 256] = {
+    let mut kinds = [NOTHING; 256];
+    let punctuation = b"-._~!$&'()*+;=";
     let mut at = 0;
     while at < punctuation.len() {
-        fits[punctuation[at] as usize] = true;
+        kinds[punctuation[at] as usize] = FITS;
         at += 1;
     }
+    kinds[b'%' as usize] = ENCODES;
     let mut byte = 0_u8;
     while byte < 0x7f {
         if byte.is_ascii_alphanumeric() {
-            fits[byte as usize] = true;
+            kinds[byte as usize] = FITS;
         }
         byte += 1;
     }
-    fits
+    kinds
 };
 
 /// RFC 3986 §3.2.3: any digits, or none.
@@ -391,17 +429,65 @@ mod tests {
 
     #[test]
     fn a_host_is_a_name_or_an_address_with_perhaps_a_port() {
-        for good in ["localhost:8080", "a", "a.b-c_d", "127.0.0.1", "[::1]", "[fe80::1%25eth0]:80", "x:"] {
+        for good in [
+            "localhost:8080",
+            "a",
+            "a.b-c_d",
+            "127.0.0.1",
+            "[::1]",
+            "[2001:db8::a]:80",
+            "[::ffff:1.2.3.4]",
+            "x:",
+            "a%2d%C3",
+            "[v1.a:b]",
+            "[vF.-~]:80",
+        ] {
             assert!(is_host(good.as_bytes()), "{good}");
         }
         for bad in [
-            "", "a@b", "a/b", "a,b", "a b", "a:b", "a:1:2", "[::1", "[]", "::1", "a:123456", "a:65536", ":80", "a:+1",
-            "a?b", "a#b", "[g]",
+            "",
+            "a@b",
+            "a/b",
+            "a,b",
+            "a b",
+            "a:b",
+            "a:1:2",
+            "[::1",
+            "[]",
+            "::1",
+            "a:123456",
+            "a:65536",
+            ":80",
+            "a:+1",
+            "a?b",
+            "a#b",
+            "[g]",
+            "[::g]",
+            "[:]",
+            "[::::]",
+            "[1::2::3]",
+            "[1:2:3]",
+            "[12345::]",
+            "[::1.2.3]",
+            "[::1%eth0]",
+            "[fe80::1%25eth0]",
+            "[1.2.3.4]",
+            "[v.a]",
+            "[v1]",
+            "[v1.]",
+            "[vg.a]",
+            "[v1.a%41]",
+            "[\u{e9}::1]",
+            "a%",
+            "a%4",
+            "a%zz",
+            "%",
+            "%4%41",
         ] {
             assert!(!is_host(bad.as_bytes()), "{bad}");
         }
         for byte in 0..=255_u8 {
-            let fits = byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=%".contains(&byte);
+            let fits = byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=".contains(&byte);
             assert_eq!(is_host(&[b'a', byte]), fits || byte == b':', "{byte}");
         }
     }

@@ -83,6 +83,8 @@ const WORDS: &[&[u8]] = &[
     b"X_Forwarded_For: 6.6.6.6\r\n",
     b"X-Forwarded-Host: evil\r\n",
     b"X-Forwarded-Proto: https\r\n",
+    b"X-Forwarded-Prefix: /evil\r\n",
+    b"x-forwarded-a_b: evil\r\n",
     b"Forwarded: for=6.6.6.6\r\n",
     b"X-Real-IP: 6.6.6.6\r\n",
     b"X-Request-Id: 7\r\n",
@@ -270,16 +272,10 @@ const NEVER: [&str; 15] = [
     "http2-settings",
     "via",
 ];
-/// What says who the client is: believed of those only whom we trust.
-const ABOUT_CLIENTS: [&str; 7] = [
-    "x-forwarded-for",
-    "x-forwarded-proto",
-    "x-forwarded-host",
-    "x-forwarded-port",
-    "forwarded",
-    "x-real-ip",
-    "true-client-ip",
-];
+/// What says who the client is, and how it came: believed of those only whom we trust.
+fn is_about_client(name: &str) -> bool {
+    name.starts_with("x-forwarded-") || ["forwarded", "x-real-ip", "true-client-ip"].contains(&name)
+}
 
 /// What the backend must see.
 fn expected(facts: &Forwarding<'_>, parsed: &httparse::Request<'_, '_>) -> Fields {
@@ -295,7 +291,7 @@ fn expected(facts: &Forwarding<'_>, parsed: &httparse::Request<'_, '_>) -> Field
     let mut fields = Fields::new();
     for (name, value) in &kept {
         let dashed = name.replace('_', "-");
-        let special = NEVER.contains(&&*dashed) || ABOUT_CLIENTS.contains(&&*dashed);
+        let special = NEVER.contains(&&*dashed) || is_about_client(&dashed);
         if !special && (name != "max-forwards" || facts.max_forwards.is_none()) {
             fields.entry(name.clone()).or_default().push(value.to_vec());
         }
@@ -313,9 +309,9 @@ fn expected(facts: &Forwarding<'_>, parsed: &httparse::Request<'_, '_>) -> Field
         if let Some(host) = first.or_else(|| facts.host_named.then_some(facts.host)) {
             say("x-forwarded-host", host);
         }
-        for name in ["x-forwarded-port", "forwarded", "x-real-ip", "true-client-ip"] {
-            sent(name).iter().for_each(|value| say(name, value));
-        }
+        let written = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"];
+        let others = kept.iter().filter(|(name, _)| is_about_client(name) && !name.contains('_'));
+        others.filter(|(name, _)| !written.contains(&&**name)).for_each(|(name, value)| say(name, value));
     } else {
         say("x-forwarded-for", facts.client.as_bytes());
         say("x-forwarded-proto", b"http");

@@ -9,6 +9,7 @@ use std::time::SystemTime;
 use http::header::{ALLOW, CONNECTION, HeaderValue, UPGRADE, VIA};
 use http::{HeaderMap, StatusCode};
 use hyper::Response;
+use hyper::ext::ReasonPhrase;
 
 use super::body::ProxyBody;
 use super::record::Record;
@@ -61,6 +62,10 @@ pub(super) fn forward(client: &Rc<Client>, request: &Outbound<'_>, reached: Reac
     let mut response = Response::new(ProxyBody::streaming(exchange, record, &headers));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
+    if status.canonical_reason().is_none() {
+        // hyper would say `<none>`. RFC 9112 §4: it may be empty, and clients ignore it.
+        response.extensions_mut().insert(ReasonPhrase::from_static(b""));
+    }
     let shared = &client.worker.shared;
     response.headers_mut().append(VIA, if old { shared.old_via.clone() } else { shared.via.clone() });
     say_attempts(client, response.headers_mut());

@@ -124,9 +124,9 @@ fn take_line(received: &mut BytesMut, most: usize) -> Result<Option<BytesMut>, &
     }
 }
 
-/// The size, and the length of the extension behind it. RFC 9112 §7.1: 1*HEXDIG, and nothing before or between; 16 of
-/// them cannot overflow. Blanks behind it are old servers' padding. §7.1.1: extensions are ignored up to the line's
-/// end; a quoted string cannot hold a CR or LF, so that end is never in doubt.
+/// The size, and the length of the extension behind it. RFC 9112 §7.1: 1*HEXDIG, and nothing before, between or behind; 16
+/// of them cannot overflow. §7.1.1: blanks may only come before an extension's semicolon; extensions are ignored up to the
+/// line's end; a quoted string cannot hold a CR or LF, so that end is never in doubt.
 fn chunk_size(line: &[u8]) -> Result<(u64, usize), &'static str> {
     let digits = line.iter().take_while(|b| b.is_ascii_hexdigit()).count();
     if digits == 0 || digits > 16 {
@@ -136,8 +136,10 @@ fn chunk_size(line: &[u8]) -> Result<(u64, usize), &'static str> {
     let extension = &line[digits + blanks..];
     // RFC 9110 §5.6.4: of the control characters only HTAB.
     let visible = |b: &u8| *b == b'\t' || (b' '..=b'~').contains(b) || *b >= 0x80;
-    if !extension.is_empty() && (extension[0] != b';' || !extension.iter().all(visible)) {
-        return Err("invalid chunk extension");
+    match extension.first() {
+        None if blanks > 0 => return Err("blanks behind a chunk size"),
+        Some(first) if *first != b';' || !extension.iter().all(visible) => return Err("invalid chunk extension"),
+        _ => {}
     }
     let size = line[..digits]
         .iter()

@@ -206,8 +206,10 @@ fn put_extended(out: &mut BytesMut, headers: &HeaderMap, facts: &Forwarding<'_>)
         if facts.host_named || headers.contains_key("x-forwarded-host") {
             put_kept(out, "x-forwarded-host", headers, facts.host);
         }
-        for name in ["x-forwarded-port", "forwarded", "x-real-ip", "true-client-ip"] {
-            for value in headers.get_all(name) {
+        for (name, value) in headers {
+            let name = name.as_str();
+            let is_done = matches!(name, "x-forwarded-proto" | "x-forwarded-for" | "x-forwarded-host");
+            if class(name.as_bytes()) == Class::Forwarding && !is_done {
                 put_field(out, name, value.as_bytes());
             }
         }

@@ -42,9 +42,10 @@ pub(super) fn class(name: &[u8]) -> Class {
         b"via" => Class::Via,
         b"host" | b"expect" | b"x-request-id" | b"x-request-timeout-ms" | b"http2-settings" => Class::Ours,
         b"max-forwards" => Class::MaxForwards,
-        b"x-forwarded-for" | b"x-forwarded-proto" | b"x-forwarded-host" | b"x-forwarded-port" | b"forwarded"
-        | b"x-real-ip" | b"true-client-ip" => Class::Forwarding,
+        b"forwarded" | b"x-real-ip" | b"true-client-ip" => Class::Forwarding,
         name if name.contains(&b'_') => alias(name),
+        // -For, -Proto, -Host and -Port; and -Prefix, -Server, -Ssl and whatever else a backend may believe.
+        name if name.starts_with(b"x-forwarded-") => Class::Forwarding,
         _ => Class::Ordinary,
     }
 }
@@ -78,9 +79,11 @@ mod tests {
             ("host expect x-request-id x-request-timeout-ms http2-settings", Class::Ours),
             ("max-forwards", Class::MaxForwards),
             ("x-forwarded-for x-forwarded-proto x-forwarded-host x-forwarded-port", Class::Forwarding),
+            ("x-forwarded-prefix x-forwarded-server x-forwarded-ssl x-forwarded-", Class::Forwarding),
             ("forwarded x-real-ip true-client-ip", Class::Forwarding),
             ("x_forwarded_for x-forwarded_for keep_alive content_length transfer_encoding x_request-id", Class::Alias),
-            ("accept user-agent max_forwards x_a _ vib viaa t x-forwarded-fo cookie trailer", Class::Ordinary),
+            ("x_forwarded_prefix x-forwarded_ssl x-forwarded-a_b", Class::Alias),
+            ("accept user-agent max_forwards x_a _ vib viaa t x-forwarded cookie trailer", Class::Ordinary),
         ] {
             for name in names.split(' ') {
                 assert_eq!(class(name.as_bytes()), expected, "{name}");

@@ -17,7 +17,7 @@ pub(super) const VALID: &[&[u8]] = &[
     b"HTTP/1.1 599 Odd\r\nContent-Length: 2\r\n\r\nno",
     b"HTTP/1.1 999 Odder\r\nContent-Length: 2\r\n\r\nno",
     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
-    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n5  \r\nhello\r\n000\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n5\r\nhello\r\n000\r\n\r\n",
     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n1\r\nb\r\nA\r\n0123456789\r\nb\r\n01234567890\r\n0\r\n\r\n",
     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;a\r\nhello\r\n0;last=\"x;y\" ; z\r\n\r\n",
     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n5\r\nhello\r\n0\r\nX-Sum: 9\r\nX-B:\r\n\r\n",
@@ -98,6 +98,8 @@ pub(super) const NO_HEAD: &[(&[u8], &str)] = &[
 
 /// Refused in the body, with a word of the reason.
 pub(super) const NO_BODY: &[(&[u8], &str)] = &[
+    (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5  \r\nhello\r\n0\r\n\r\n", "blanks behind"),
+    (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\t\r\n\r\n", "blanks behind"),
     (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhell", "closed"),
     (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n", "closed"),
     (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", "closed"),
