@@ -50,7 +50,7 @@ async fn an_http_1_0_client_gets_a_close_and_no_chunks() {
             let got = client.message().await.expect("an answer");
             assert_eq!((got.status(), got.text().as_str(), got.end), (200, "ok", end), "{fields}: {}", got.head);
             assert_eq!(got.field("transfer-encoding"), None, "{fields}");
-            assert_ne!(got.field("connection"), Some("keep-alive"), "{fields}");
+            assert_eq!(got.field("connection"), Some("close"), "{fields}");
             assert_eq!(client.until_closed().await, (Vec::new(), true), "{fields}");
             assert_eq!(rig.record.take().len(), 1, "{fields}: what stands behind it was forwarded");
         }

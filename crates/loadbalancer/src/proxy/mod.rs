@@ -16,6 +16,7 @@ mod route;
 use std::convert::Infallible;
 use std::rc::Rc;
 
+use http::Version;
 use http::request::Parts;
 use hyper::body::{Body as _, Incoming};
 use hyper::{Request, Response};
@@ -42,7 +43,15 @@ pub(crate) fn call(
     let (head, body) = request.into_parts();
     let agreed = client.request_begins(body.size_hint().exact());
     let body = RequestBody::new(body, client.worker.shared.config.attempts.buffer, &client.unread);
-    async move { Ok(answer(&client, &head, body, agreed).await) }
+    async move {
+        let mut response = answer(&client, &head, body, agreed).await;
+        if head.version == Version::HTTP_10 {
+            // Its connection ends (RFC 9112 §9.3). To an answer of HTTP/1.1 hyper would add `keep-alive`, where the client asked
+            // for it, and a client of that age may believe it.
+            *response.version_mut() = Version::HTTP_10;
+        }
+        Ok(response)
+    }
 }
 
 async fn answer(
