@@ -74,6 +74,9 @@ impl<'a> Ground<'a> {
         mut done: impl FnMut(Contender, Result<Sample, Error>),
     ) {
         let samples = match work.kind {
+            Kind::Http(http @ Http { reply: SMALL, upload: 0, close: false, .. }) => {
+                side_by_side::replies(self, contenders, &http)
+            }
             Kind::Http(http) => return contenders.iter().for_each(|one| done(*one, self.http(*one, &http))),
             Kind::Memory { connections } => {
                 return contenders.iter().for_each(|one| done(*one, self.memory(*one, connections)));

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::contender::{Contender, Origin};
 use super::generator::{Clients, Generator, Pace, quantile_us};
-use super::measure::{Ground, cost_sample};
+use super::measure::{Ground, cost_sample, enough_descriptors};
 use super::proc::{CpuTime, Of, cpu_time, run_time_us};
 use super::results::{Pair, Sample, median};
 use super::work::{Http, SMALL_REPLIES};
@@ -36,6 +36,15 @@ trait Subject {
     fn turn(&mut self) -> Result<(), Error>;
 }
 
+/// CPU time per small reply on connections that stay.
+pub(super) fn replies(ground: &Ground<'_>, contenders: &[Contender], http: &Http) -> Vec<Result<Sample, Error>> {
+    costs(ground, contenders, Origin::Replies, |port| {
+        // One here and one there for each, and there for all proxies.
+        enough_descriptors(2 * contenders.len() * http.connections)?;
+        Clients::http(port, http)
+    })
+}
+
 /// CPU time per message through tunnels that stay.
 pub(super) fn tunnels(
     ground: &Ground<'_>,
@@ -43,10 +52,20 @@ pub(super) fn tunnels(
     connections: usize,
     bytes: usize,
 ) -> Vec<Result<Sample, Error>> {
+    costs(ground, contenders, Origin::Echoes, |port| Clients::websocket(port, connections, bytes))
+}
+
+fn costs(
+    ground: &Ground<'_>,
+    contenders: &[Contender],
+    origin: Origin,
+    connect: impl Fn(u16) -> Result<Clients, String>,
+) -> Vec<Result<Sample, Error>> {
+    let generator = if origin == Origin::Echoes { &ground.echoes } else { &ground.replies };
     let start = |contender: &Contender| {
-        let proxy = contender.start(&ground.setup(Origin::Echoes))?;
-        let clients = Clients::websocket(proxy.port, connections, bytes).map_err(Error::Failed)?;
-        let fast = Fast::new(&ground.echoes, proxy.pid(), Of::Process, clients)?;
+        let proxy = contender.start(&ground.setup(origin))?;
+        let clients = connect(proxy.port).map_err(Error::Failed)?;
+        let fast = Fast::new(generator, proxy.pid(), Of::Process, clients)?;
         let before = cpu_time(proxy.pid())?;
         Ok(Kept { subject: fast, with: (before, proxy) })
     };
