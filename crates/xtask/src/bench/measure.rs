@@ -36,7 +36,7 @@ pub(super) struct Ground<'a> {
     pub(super) seconds: u32,
     pub(super) files: FileServer,
     pub(super) sinks: Sinks,
-    /// Small replies, and the load of the rows that no wrk can make.
+    /// Small replies and WebSocket echoes, and the load for them.
     pub(super) replies: Generator,
     pub(super) echoes: Generator,
 }
