@@ -3,7 +3,7 @@
 use super::contender::Contender;
 use super::machine;
 use super::report::{Judged, judge, met, number, percent, ratio};
-use super::results::{Results, Series, WorkResult};
+use super::results::{Results, Sample, Series, WorkResult};
 
 /// The README's: ratios, the figures behind them, and where a peer wins.
 pub(super) fn summary(results: &Results) -> String {
@@ -145,26 +145,37 @@ fn lateness(results: &Results) -> String {
     let samples = results.works.iter().flat_map(|work| &work.series).flat_map(|series| &series.samples);
     match samples.filter_map(|sample| sample.late_p99_us).max_by(f64::total_cmp) {
         Some(most) => {
-            format!("\nIn the median turn the generator itself was late by at most {} (p99).\n", figure("µs", most))
+            format!(
+                "\nIn the turns that count the generator itself was late by at most {} (p99).\n",
+                figure("µs", most)
+            )
         }
         None => String::new(),
     }
 }
 
-/// What the latency of the median turn leaves out.
+/// What the latency of calm turns leaves out, and what a proxy's own maximum was the maximum of.
 fn stalls(results: &Results) -> String {
-    let with = |series: &Series| {
-        let all_us = series.median_of(|sample| sample.all_p99_us).filter(|_| series.failed.is_none())?;
-        Some(format!("{} {}", series.proxy, figure("µs", all_us)))
+    let each = |part: fn(&Sample) -> Option<f64>, words: fn(f64) -> String| {
+        let with = |series: &Series| {
+            let median = series.median_of(part).filter(|_| series.failed.is_none())?;
+            Some(format!("{} {}", series.proxy, words(median)))
+        };
+        results.works.iter().flat_map(|work| &work.series).filter_map(with).collect::<Vec<_>>().join(", ")
     };
-    let proxies: Vec<String> = results.works.iter().flat_map(|work| &work.series).filter_map(with).collect();
-    if proxies.is_empty() {
-        return String::new();
-    }
-    format!(
-        "\np99 of all requests of a round, turns in which the machine stood still included: {}.\n",
-        proxies.join(", ")
-    )
+    let us = |us| figure("µs", us);
+    let said = [
+        ("p99 of the median turn", each(|sample| sample.median_p99_us, us)),
+        (
+            "p99 of all requests of a round, turns in which the machine stood still included",
+            each(|sample| sample.all_p99_us, us),
+        ),
+        (
+            "Share of its core that a proxy used while its own maximum was found",
+            each(|sample| sample.fast_busy, percent),
+        ),
+    ];
+    said.iter().filter(|(_, each)| !each.is_empty()).map(|(what, each)| format!("\n{what}: {each}.\n")).collect()
 }
 
 fn versions(results: &Results) -> String {
@@ -233,12 +244,20 @@ loadbalancer 0.1.0, nginx 1.22.1, medians of 3 rounds, Test CPU on Linux 6.1, 20
     }
 
     #[test]
-    fn what_the_median_turn_leaves_out_is_said() {
+    fn what_calm_turns_leave_out_is_said() {
         let mut results = results();
         for (sample, us) in results.works[0].series[1].samples.iter_mut().zip([900.0, 700.0, 800.0]) {
             sample.all_p99_us = Some(us);
+            sample.median_p99_us = Some(us / 4.0);
+            sample.fast_busy = Some(us / 1000.0);
         }
-        assert!(details(&results).contains("the machine stood still included: nginx 800 µs.\n"));
+        for wanted in [
+            "p99 of the median turn: nginx 200 µs.\n",
+            "the machine stood still included: nginx 800 µs.\n",
+            "while its own maximum was found: nginx 80 %.\n",
+        ] {
+            assert!(details(&results).contains(wanted), "{wanted}");
+        }
         results.works[0].series[1].failed = Some("gone".to_owned());
         assert!(!details(&results).contains("stood still"));
     }

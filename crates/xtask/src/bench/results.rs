@@ -61,12 +61,18 @@ pub(super) struct Sample {
     pub(super) kernel_us: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) p50_us: Option<f64>,
-    /// The 99th percentile of all requests, where the figure is that of the median turn.
+    /// The 99th percentile of the median turn, where the figure is that of a calmer one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) median_p99_us: Option<f64>,
+    /// That of all requests of all turns.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) all_p99_us: Option<f64>,
-    /// How late the open-loop sender was, 99th percentile of the median turn.
+    /// How late the open-loop sender was, 99th percentile of the turn that the figure is from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) late_p99_us: Option<f64>,
+    /// Where the rate depends on what a proxy can do: the share of its core that it used while that was found out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) fast_busy: Option<f64>,
 }
 
 /// A property of ours alone.

@@ -2,7 +2,7 @@
 //! changes from second to second, or that stands still for some milliseconds, is as slow for all of them. Between its
 //! turns a proxy has nothing to do.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::contender::{Contender, Origin};
 use super::generator::{Clients, Generator, Pace, quantile_us};
@@ -20,13 +20,17 @@ const FAST: Duration = Duration::from_millis(100);
 /// thread that runs how long it has.
 const ASLEEP_AFTER: Duration = Duration::from_millis(2);
 
-/// Turns with requests at a fixed rate for each second of a measurement. They are many and short, because it is the median
-/// turn that counts, and a turn in which the machine stood still for 2 ms says nothing else.
+/// Turns with requests at a fixed rate for each second of a measurement. They are many and short: one in which the machine
+/// stood still for 2 ms says nothing else, and of many there are enough without.
 const PACED_PER_S: u32 = 30;
 const PACED: Duration = Duration::from_millis(100);
 
 /// How long such a turn first asks as fast as it goes, to see how fast that is: the rate depends on it.
 const FIND_RATE: Duration = Duration::from_millis(60);
+
+/// Which turn counts, of all in the order of their latency: some minutes the machine stands still in most of them, and the
+/// median one says when.
+const COUNTS: f64 = 0.25;
 
 /// So that what is measured is not the first.
 const WARM_UP: Duration = Duration::from_millis(500);
@@ -111,8 +115,7 @@ pub(super) fn latencies(
         let mut clients = Clients::http(proxy.port, load).map_err(Error::Failed)?;
         ground.replies.load(&mut clients, Pace::closed(WARM_UP)).map_err(Error::Failed)?;
         let generator = &ground.replies;
-        let paced =
-            Paced { generator, clients, share, rates: vec![], p99s_us: vec![], lates_us: vec![], latencies: vec![] };
+        let paced = Paced { generator, pid: proxy.pid(), clients, share, turns: vec![], latencies: vec![] };
         Ok(Kept { subject: paced, with: proxy })
     };
     let subjects = in_turn(contenders.iter().map(start), ground.seconds * PACED_PER_S);
@@ -209,25 +212,39 @@ impl Subject for Fast<'_> {
 /// Asked at a share of what it can do.
 struct Paced<'a> {
     generator: &'a Generator,
+    pid: u32,
     clients: Clients,
     share: f64,
-    /// Of each turn.
-    rates: Vec<f64>,
-    p99s_us: Vec<f64>,
-    lates_us: Vec<f64>,
+    turns: Vec<PacedTurn>,
     /// Of all turns.
     latencies: Vec<Duration>,
+}
+
+#[derive(Clone, Copy)]
+struct PacedTurn {
+    p99_us: f64,
+    /// Of the generator.
+    late_p99_us: f64,
+    per_s: f64,
+    /// Share of its core that the proxy used while it was asked as fast as it answers.
+    busy: f64,
 }
 
 impl Subject for Paced<'_> {
     /// What a proxy can do is measured anew each time: a rate that was 70 % of it can be all of it a second later.
     fn turn(&mut self) -> Result<(), Error> {
         let mut load = |pace| self.generator.load(&mut self.clients, pace).map_err(Error::Failed);
+        let (began, before_us) = (Instant::now(), run_time_us(self.pid, Of::Process)?);
         let per_s = self.share * load(Pace::closed(FIND_RATE))?.per_s;
+        let took_us = run_time_us(self.pid, Of::Process)? - before_us;
+        let busy = took_us / (began.elapsed().as_secs_f64() * 1e6);
         let mut outcome = load(Pace::open(per_s, PACED).map_err(Error::Failed)?)?;
-        self.rates.push(per_s);
-        self.p99s_us.push(quantile_us(&mut outcome.latencies, 0.99));
-        self.lates_us.push(quantile_us(&mut outcome.lateness, 0.99));
+        self.turns.push(PacedTurn {
+            p99_us: quantile_us(&mut outcome.latencies, 0.99),
+            late_p99_us: quantile_us(&mut outcome.lateness, 0.99),
+            per_s,
+            busy,
+        });
         self.latencies.append(&mut outcome.latencies);
         Ok(())
     }
@@ -235,17 +252,25 @@ impl Subject for Paced<'_> {
 
 impl Paced<'_> {
     fn sample(mut self) -> Result<Sample, Error> {
-        let none = || Error::Failed("no request was answered".to_owned());
+        let counts = counting(&mut self.turns).ok_or_else(|| Error::Failed("no request was answered".to_owned()))?;
+        let middle = |part: fn(&PacedTurn) -> f64| median(self.turns.iter().map(part));
         Ok(Sample {
-            figure: median(self.p99s_us.into_iter()).ok_or_else(none)?,
+            figure: counts.p99_us,
             count: self.latencies.len() as u64,
-            per_s: median(self.rates.into_iter()),
+            per_s: middle(|turn| turn.per_s),
             p50_us: Some(quantile_us(&mut self.latencies, 0.50)),
+            median_p99_us: middle(|turn| turn.p99_us),
             all_p99_us: Some(quantile_us(&mut self.latencies, 0.99)),
-            late_p99_us: median(self.lates_us.into_iter()),
+            late_p99_us: Some(counts.late_p99_us),
+            fast_busy: middle(|turn| turn.busy),
             ..Sample::default()
         })
     }
+}
+
+fn counting(turns: &mut [PacedTurn]) -> Option<PacedTurn> {
+    turns.sort_by(|a, b| a.p99_us.total_cmp(&b.p99_us));
+    turns.get((turns.len() as f64 * COUNTS) as usize).copied()
 }
 
 #[cfg(test)]
@@ -291,6 +316,15 @@ mod tests {
         for (at, after) in followed.iter().enumerate() {
             assert!(after.iter().filter(|times| **times > 0).count() >= 2, "{at}: {after:?}");
         }
+    }
+
+    #[test]
+    fn a_machine_that_stands_still_in_most_turns_does_not_count() {
+        let turn = |p99_us| PacedTurn { p99_us, late_p99_us: p99_us / 10.0, per_s: 1.0, busy: 1.0 };
+        let mut turns = [5000.0, 130.0, 1000.0, 120.0, 900.0, 140.0, 110.0, 2000.0].map(turn);
+        let counts = counting(&mut turns).unwrap();
+        assert_eq!((counts.p99_us, counts.late_p99_us), (130.0, 13.0), "the third of eight, and its own lateness");
+        assert!(counting(&mut []).is_none());
     }
 
     /// A generator is its own backend here: this process is the proxy.
