@@ -58,6 +58,8 @@ pub(crate) struct Client {
     head_begun: Cell<bool>,
     /// The connection ends behind the current response.
     last_response: Cell<bool>,
+    /// The client takes that end for the response's.
+    end_completes: Cell<bool>,
     requests: Cell<u64>,
     upload: Pace,
     download: Pace,
@@ -91,6 +93,7 @@ impl Client {
             answered: Cell::default(),
             head_begun: Cell::default(),
             last_response: Cell::default(),
+            end_completes: Cell::default(),
             requests: Cell::new(past.requests),
             upload: Pace::default(),
             download: Pace::default(),
@@ -198,6 +201,16 @@ impl Client {
     /// The current response is the connection's last, and says so.
     pub(crate) fn last_response(&self) {
         self.last_response.set(true);
+    }
+
+    /// The current response, a connection's last, goes to a client of HTTP/1.0, which no last chunk tells that it has all.
+    pub(crate) fn end_completes(&self) {
+        self.end_completes.set(true);
+    }
+
+    /// Whether a regular end of the connection could make half a response look complete (RFC 9112 §6.3).
+    pub(super) fn could_believe_an_end(&self) -> bool {
+        self.end_completes.get()
     }
 
     /// Whether what is sent now is the end of the connection's last response.

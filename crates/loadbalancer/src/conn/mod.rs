@@ -145,9 +145,16 @@ async fn end(client: &Rc<Client>, mut io: Socket, served: Result<(), Broken>, un
             let Ok(stream) = io.stream.into_unwatched() else { return };
             return tunnel.run(client, stream, &mut io.door.held).await;
         }
-        // The response body broke: an end that a client could take for a regular one must not follow.
-        (Err(Broken::Hyper(error)), _) if error.is_user() => {
+        // The response body broke. A reset would take with it what the client has not got yet, which may be a whole response
+        // before: only a client that would not miss the rest needs one.
+        (Err(Broken::Hyper(error)), _) if error.is_user() && client.could_believe_an_end() => {
             return io.stream.reset_at_close();
+        }
+        (Err(Broken::Hyper(error)), _) if error.is_user() => {
+            if client.unread.get() || io.has_unread() {
+                linger(io.stream).await;
+            }
+            return;
         }
         (Err(Broken::Hyper(error)), _) if client.is_parsing() && client.rejected().is_none() && error.is_parse() => {
             client.refuse_head(door::diagnose(&unparsed));
