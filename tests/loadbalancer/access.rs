@@ -217,6 +217,50 @@ async fn a_response_that_broke_at_the_server_is_told_from_one_that_the_client_le
 }
 
 #[tokio::test]
+async fn who_ended_a_tunnel_is_told() {
+    let switching = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+        sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+    let handshake = "GET /ws HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+        sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    // Breaks when the client says `b`, and ends when it ends.
+    let origin = Origin::start(move |_, mut stream| async move {
+        stream.write_all(switching).await.ok()?;
+        let mut byte = [0];
+        if stream.read(&mut byte).await.is_ok_and(|read| read == 1) && byte == *b"b" {
+            stream.set_zero_linger().ok()?;
+        }
+        None
+    })
+    .await;
+    let (mut balancer, path) = logging(&[origin.address()], &["--drain-timeout", "500ms"]).await;
+    let mut lines = 0;
+    for (what, expected) in [("end", "complete"), ("client", "client_gone"), ("backend", "backend_broke")] {
+        let mut client = raw::connect(balancer.port()).await;
+        client.write_all(handshake.as_bytes()).await.unwrap();
+        assert!(raw::read_head(&mut client).await.starts_with("HTTP/1.1 101 "));
+        match what {
+            "end" => client.shutdown().await.unwrap(),
+            "client" => client.set_zero_linger().unwrap(),
+            _ => client.write_all(b"b").await.unwrap(),
+        }
+        if what != "client" {
+            raw::read_to_close(&mut client, e2e::PATIENCE).await.expect("it ends");
+        }
+        drop(client);
+        lines += 1;
+        let line = wait_for_lines(&path, lines).await.pop().unwrap();
+        assert_eq!((&line["status"], &line["ended"]), (&101.into(), &expected.into()), "{what}");
+    }
+    let mut client = raw::connect(balancer.port()).await;
+    client.write_all(handshake.as_bytes()).await.unwrap();
+    raw::read_head(&mut client).await;
+    balancer.program.signal("TERM");
+    assert_eq!(balancer.program.wait(e2e::PATIENCE).await.code(), Some(0));
+    let line = wait_for_lines(&path, lines + 1).await.pop().unwrap();
+    assert_eq!((&line["status"], &line["ended"]), (&101.into(), &"drained".into()));
+}
+
+#[tokio::test]
 async fn only_a_trusted_peer_may_say_who_the_client_is() {
     let (_server, backend) = server("a").await;
     for (trusted, expected) in [("127.0.0.0/8,10.0.0.0/8", "192.0.2.1"), ("10.0.0.0/8", "127.0.0.1")] {

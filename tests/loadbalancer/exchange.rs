@@ -77,6 +77,59 @@ async fn a_cut_response_never_looks_complete() {
     }
 }
 
+/// A client that has got nothing of an answer may take its connection for a stale one, and send a POST once more.
+#[tokio::test]
+async fn what_came_before_an_answer_broke_arrives_though_it_broke_at_once() {
+    let chunk = format!("2710\r\n{}\r\n", "x".repeat(10_000));
+    for (body, whole) in [
+        ("zz\r\n".to_owned(), 0),
+        (format!("{chunk}zz\r\n"), 10_000),
+        (format!("{chunk}0\r\nBad Name: 1\r\n\r\n"), 10_000),
+        (format!("{chunk}0\r\n{}\r\n", "x: y\r\n".repeat(65)), 10_000),
+    ] {
+        let answer = format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{body}");
+        let (_origin, balancer) = before(Box::leak(answer.into_bytes().into_boxed_slice()), true).await;
+        for version in ["1.1", "1.0"] {
+            let request = format!("POST / HTTP/{version}\r\nhost: x\r\ncontent-length: 0\r\n\r\n");
+            let received = raw::exchange(balancer.port(), request.as_bytes()).await;
+            assert!(received.starts_with(&format!("HTTP/{version} 200")), "{received:?} of {body:.20}");
+            let got = received.split("\r\n\r\n").nth(1).expect("a whole head").matches('x').count();
+            assert_eq!(got, whole, "{version} {body:.20}");
+            assert!(!received.contains("\r\n0\r\n"), "{received:?}");
+        }
+    }
+}
+
+/// What ends with its connection is complete unless the connection broke (RFC 9112 §8). Whoever is sending hears of that, and
+/// who is reading then finds an ordinary end.
+#[tokio::test]
+async fn an_answer_to_the_close_that_a_reset_cut_is_not_complete_while_its_request_is_being_sent() {
+    let origin = Origin::start(|_, mut stream| async move {
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\npartial").await.ok()?;
+        // Until the upload is stuck.
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        stream.set_zero_linger().ok()?;
+        None
+    })
+    .await;
+    let balancer = Balancer::start(&[origin.address()], &[]).await;
+    for version in ["1.1", "1.0"] {
+        let client = raw::connect(balancer.port()).await;
+        let (mut reader, mut writer) = client.into_split();
+        let head = format!("POST / HTTP/{version}\r\nhost: x\r\ncontent-length: 1000000000\r\n\r\n");
+        writer.write_all(head.as_bytes()).await.unwrap();
+        let upload = tokio::spawn(async move { while writer.write_all(&[b'x'; 65_536]).await.is_ok() {} });
+        let mut received = Vec::new();
+        let end = tokio::time::timeout(e2e::PATIENCE, reader.read_to_end(&mut received)).await.expect("it ends");
+        upload.abort();
+        let text = String::from_utf8_lossy(&received);
+        assert!(text.contains("partial") && !text.contains("\r\n0\r\n"), "{text}");
+        assert!(version == "1.1" || end.is_err(), "ended as if whole: {text}");
+    }
+    let metrics = http::get(balancer.admin_port(), "/metrics").await.text();
+    assert!(metrics.lines().any(|line| line.contains("kind=\"body\"") && line.ends_with(" 2")), "{metrics}");
+}
+
 #[tokio::test]
 async fn an_answer_before_the_whole_request_is_passed_on_at_once() {
     let (origin, balancer) = before(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno", false).await;

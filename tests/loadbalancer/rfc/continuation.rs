@@ -51,6 +51,27 @@ async fn the_client_gets_100_when_the_backend_sends_it_and_not_before() {
     assert_eq!(origin.connections(), 1, "an expectation that was met does not spoil a connection");
 }
 
+/// RFC 9110 §10.1.1 (item 57): how long a backend may take to ask is not how long the client may take to send.
+#[tokio::test]
+async fn a_body_that_was_asked_for_has_as_much_time_as_any() {
+    let (origin, record) = asking(b"HTTP/1.1 100 Continue\r\n\r\n", Duration::ZERO).await;
+    let config = file("asked", "[timeouts]\nexpect_continue = \"500ms\"\n");
+    let balancer = before(&origin, &["--config", &config]).await;
+    let mut client = Wire::connect(balancer.port()).await;
+    let sent = Instant::now();
+    client.send(EXPECTING).await.unwrap();
+    assert_eq!(client.message().await.expect("the backend's 100").status(), 100);
+    assert!(sent.elapsed() < Duration::from_millis(400), "not the backend's: after {:?}", sent.elapsed());
+    // Two looks at deadlines past that time.
+    tokio::time::sleep(Duration::from_millis(900)).await;
+    client.send("he").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    client.send("llo").await.unwrap();
+    let answer = client.message().await.expect("the final answer");
+    assert_eq!((answer.status(), answer.text().as_str()), (200, "hello"));
+    assert_eq!(record.take()[0].text(), "hello");
+}
+
 /// RFC 9110 §10.1.1 (item 57)
 #[tokio::test]
 async fn a_final_status_instead_of_100_comes_at_once_and_ends_both_connections() {

@@ -116,6 +116,9 @@ async fn via_grows_on_every_message_both_ways() {
     let rig = Rig::with(answer, false, &["--config", &config]).await;
     let answer = rig.answer("GET / HTTP/1.1\r\nhost: x\r\nvia: 1.0 a, 1.1 b\r\nVia: 1.1 c\r\n\r\n").await;
     assert_eq!(rig.record.take()[0].fields("via").join(", "), "1.0 a, 1.1 b, 1.1 c, 1.1 here");
+    // RFC 9110 §5.6.1.1: no empty elements.
+    let got = rig.forwarded("GET / HTTP/1.1\r\nhost: x\r\nvia:\r\nvia: 1.1 c\r\n\r\n").await;
+    assert_eq!(got.fields("via").join(", "), "1.1 c, 1.1 here");
     // The version is that of the message as it was received here.
     assert_eq!(answer.fields("via").join(", "), "1.1 inner, 1.0 here");
     rig.answer("GET / HTTP/1.0\r\nhost: x\r\n\r\n").await;

@@ -186,6 +186,9 @@ async fn a_101_that_nobody_asked_for_is_502() {
             let got = rig.answer(&request).await;
             assert_eq!(got.status(), 502, "{request:?} {}: {}", shown(answer), got.head);
             assert_ne!(got.field("upgrade"), Some("websocket"));
+            // What stands behind an offer that was not taken up may be meant for the other protocol.
+            let offered = request.starts_with(HANDSHAKE);
+            assert!(!offered || got.field("connection") == Some("close"), "{}", got.head);
         }
         assert_eq!(rig.origin.connections(), 2, "used again after {}", shown(answer));
     }

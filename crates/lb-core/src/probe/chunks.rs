@@ -1,4 +1,5 @@
-//! The chunked coding (RFC 9112 §7.1), taken apart byte by byte in constant memory.
+//! The chunked coding (RFC 9112 §7.1), taken apart byte by byte in constant memory. What the proxy refuses of a response is
+//! refused here.
 
 /// Bytes of extensions and trailers together: what has more is no answer to a check. Sizes need no limit of their own: a
 /// body has one, and each chunk a byte of it at least.
@@ -6,6 +7,12 @@ const MOST_BESIDE: u32 = 16 * 1024;
 
 /// RFC 9112 §7.1 sets no limit; the proxy takes as many digits as a number of 64 bits has.
 const MOST_DIGITS: u32 = 16;
+
+/// A size with its extensions, as for proxied responses.
+const MOST_LINE: u32 = 1024;
+
+/// Trailer fields, as for proxied responses.
+const MOST_TRAILERS: u32 = 64;
 
 /// Where in the coding the next byte stands.
 #[derive(Debug, Default)]
@@ -15,7 +22,10 @@ pub(super) struct Chunks {
     left: u64,
     /// Of the size that is being read.
     digits: u32,
+    /// Of the line that the size stands in.
+    line: u32,
     beside: u32,
+    trailers: u32,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,6 +35,8 @@ enum Place {
     Size,
     /// Behind one.
     Digits,
+    /// Between a size and its extensions, of which there must be one.
+    Blank,
     Extension,
     SizeLf,
     Data,
@@ -32,7 +44,8 @@ enum Place {
     DataLf,
     /// At the start of a line behind the last chunk.
     Trailer,
-    InTrailer,
+    TrailerName,
+    TrailerValue,
     TrailerLf,
     LastLf,
     Through,
@@ -68,7 +81,9 @@ impl Chunks {
             let Some((byte, rest)) = bytes.split_first() else { return Ok(Found::More) };
             *bytes = rest;
             self.place = self.step(*byte)?;
-            self.beside += u32::from(matches!(self.place, Place::Extension | Place::Trailer | Place::InTrailer));
+            let beside =
+                matches!(self.place, Place::Blank | Place::Extension | Place::TrailerName | Place::TrailerValue);
+            self.beside += u32::from(beside);
             if self.beside > MOST_BESIDE {
                 return Err("more chunk extensions and trailers than an answer needs");
             }
@@ -80,8 +95,15 @@ impl Chunks {
 
     fn step(&mut self, byte: u8) -> Result<Place, &'static str> {
         use Place::{
-            Data, DataCr, DataLf, Digits, Extension, InTrailer, LastLf, Size, SizeLf, Through, Trailer, TrailerLf,
+            Blank, Data, DataCr, DataLf, Digits, Extension, LastLf, Size, SizeLf, Through, Trailer, TrailerLf,
+            TrailerName, TrailerValue,
         };
+        if matches!(self.place, Size | Digits | Blank | Extension) && byte != b'\r' {
+            self.line = if self.place == Size { 1 } else { self.line + 1 };
+            if self.line > MOST_LINE {
+                return Err("a chunk line that is too long");
+            }
+        }
         Ok(match (self.place, byte) {
             (Size | Digits, byte) if byte.is_ascii_hexdigit() => {
                 self.digits = if self.place == Size { 1 } else { self.digits + 1 };
@@ -94,18 +116,37 @@ impl Chunks {
                 Digits
             }
             (Digits, b'\r') | (Extension, b'\r') => SizeLf,
-            (Digits, b';' | b' ' | b'\t') => Extension,
-            (Extension, byte) if byte != b'\n' => Extension,
+            // RFC 9112 §7.1.1: blanks may only come before a semicolon.
+            (Digits | Blank, b' ' | b'\t') => Blank,
+            (Digits | Blank, b';') => Extension,
+            (Extension, byte) if is_visible(byte) => Extension,
             (SizeLf, b'\n') if self.left == 0 => Trailer,
             (SizeLf, b'\n') => Data,
             (DataCr, b'\r') => DataLf,
             (DataLf, b'\n') => Size,
             (Trailer, b'\r') => LastLf,
-            (Trailer | InTrailer, byte) if byte != b'\n' && byte != b'\r' => InTrailer,
-            (InTrailer, b'\r') => TrailerLf,
+            (Trailer, _) if self.trailers == MOST_TRAILERS => return Err("too many trailers"),
+            (Trailer, byte) if is_token(byte) => {
+                self.trailers += 1;
+                TrailerName
+            }
+            (TrailerName, byte) if is_token(byte) => TrailerName,
+            (TrailerName, b':') => TrailerValue,
+            (TrailerValue, byte) if is_visible(byte) => TrailerValue,
+            (TrailerValue, b'\r') => TrailerLf,
             (TrailerLf, b'\n') => Trailer,
             (LastLf, b'\n') => Through,
             _ => return Err("a malformed chunk"),
         })
     }
+}
+
+/// RFC 9110 §5.5: of the control characters only HTAB.
+fn is_visible(byte: u8) -> bool {
+    byte == b'\t' || (b' '..=b'~').contains(&byte) || byte >= 0x80
+}
+
+/// RFC 9110 §5.6.2.
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }

@@ -15,6 +15,9 @@ const MOST_HEAD: usize = 16 * 1024;
 /// More fields than this are refused; hyper's bound, as for proxied responses.
 const MOST_FIELDS: usize = 100;
 
+/// Interim responses before the final one, as for proxied responses.
+const MOST_INTERIM: u32 = 8;
+
 /// A longer body is refused: it is no answer to a check, and may never end.
 pub(super) const MOST_BODY: u64 = 1 << 20;
 
@@ -41,6 +44,8 @@ pub struct Reply {
     head: Vec<u8>,
     /// Bytes of heads that are done with.
     interim: usize,
+    /// How many of them were interim ones.
+    interims: u32,
     state: State,
     body: u64,
     keep_alive: bool,
@@ -69,7 +74,7 @@ pub enum Progress {
 impl Reply {
     /// An answer of which nothing has come, to a request whose method was HEAD if `to_head`.
     pub fn new(to_head: bool) -> Self {
-        Self { to_head, head: Vec::new(), interim: 0, state: State::Head, body: 0, keep_alive: false }
+        Self { to_head, head: Vec::new(), interim: 0, interims: 0, state: State::Head, body: 0, keep_alive: false }
     }
 
     /// Whether a byte of it has come.
@@ -165,7 +170,11 @@ impl Reply {
         match status {
             // RFC 9110 §15.2.2: nobody offered to switch.
             101 => return Err(bad("101, which was not asked for")),
-            100..=199 => return Ok(None),
+            100..=199 if self.interims == MOST_INTERIM => return Err(bad("too many interim responses")),
+            100..=199 => {
+                self.interims += 1;
+                return Ok(None);
+            }
             200..=599 => {}
             _ => return Err(bad(&format!("status {status} does not exist"))),
         }
@@ -182,10 +191,8 @@ impl Reply {
         let coded = all("transfer-encoding").next().is_some();
         let mut lengths = all("content-length").map(length);
         let length = lengths.next().transpose()?;
-        for other in lengths {
-            if Some(other?) != length {
-                return Err(bad("two lengths"));
-            }
+        if lengths.next().is_some() {
+            return Err(bad("more than one length"));
         }
         if coded && (length.is_some() || old) {
             return Err(bad("Transfer-Encoding where it must not be"));

@@ -63,6 +63,14 @@ fn answers_of_all_framings_are_read() {
             true,
         ),
         (with(CHUNKED, "2\r\nok\r\n0\r\n\r\n"), false, 200, "ok", true),
+        (with(CHUNKED, "2 \t;a=\"b c\"\r\nok\r\n0\r\nX-\u{7e}:\r\n\r\n"), false, 200, "ok", true),
+        (
+            with(CHUNKED, &format!("1;{}\r\nk\r\n0\r\n{}\r\n", "e".repeat(1022), "X: y\r\n".repeat(64))),
+            false,
+            200,
+            "k",
+            true,
+        ),
         (with(CHUNKED, "0002;a=b\r\nok\r\nA\r\n0123456789\r\n0\r\nX: y\r\n\r\n"), false, 200, "ok0123456789", true),
         (with("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", "ok, and more"), false, 200, "ok", false),
     ] {
@@ -90,6 +98,8 @@ fn what_is_no_answer_is_a_failure_with_its_class() {
     let interim = "HTTP/1.1 102 On it\r\n\r\n".repeat(1000);
     let chunks = format!("{CHUNKED}{}", "1;e\r\nx\r\n".repeat(MOST_HEAD));
     let trailers = format!("{CHUNKED}0\r\n{}", "X: y\r\n".repeat(MOST_HEAD));
+    let many_trailers = format!("{CHUNKED}0\r\n{}\r\n", "X: y\r\n".repeat(65));
+    let long_line = format!("{CHUNKED}1;{}\r\n", "e".repeat(1023));
     let endless = format!("HTTP/1.1 200 OK\r\n\r\n{}", "x".repeat(MOST_BODY as usize + 1));
     for (bytes, code) in [
         ("", Closed),
@@ -116,7 +126,15 @@ fn what_is_no_answer_is_a_failure_with_its_class() {
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n00000000000000001\r\n", BadResponse),
         ("\u{15}\u{3}\u{1}\0\u{2}\u{2}\u{28}", TlsResponse),
         (&long, TooLong),
-        (&interim, TooLong),
+        (&interim, BadResponse),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\nx", BadResponse),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2 \r\nok\r\n", BadResponse),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;\u{1}\r\nok\r\n", BadResponse),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nBad Name: x\r\n\r\n", BadResponse),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: y\r\n folded\r\n\r\n", BadResponse),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: \u{7f}\r\n\r\n", BadResponse),
+        (&many_trailers, BadResponse),
+        (&long_line, BadResponse),
         (&fields, BadResponse),
         (&chunks, BadResponse),
         (&trailers, BadResponse),

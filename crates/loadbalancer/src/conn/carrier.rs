@@ -168,6 +168,7 @@ impl Pair {
             (Ok(_), Ok(_)) if !lost => Carried::All,
             (up, down) => {
                 self.broken.set(true);
+                self.row.broken_by(if client.gone { Side::Client } else { Side::Backend });
                 // What one side has sent before the other broke still goes out, also if it was not told of yet: as much of it as
                 // the socket takes at once.
                 (client.readable, backend.readable) = (true, true);
@@ -185,7 +186,7 @@ struct End {
     readable: bool,
     /// Its last byte has come, which is told only once.
     last: bool,
-    /// It is broken, which is told only once, too, and not said again by a read that finds the end before it.
+    /// It is broken, which is told or found only once, too, and not said again by a read that finds the end before it.
     gone: bool,
     writable: bool,
 }
@@ -213,7 +214,7 @@ impl End {
                 self.readable = false;
                 Ok(None)
             }
-            Err(error) => Err(error.into()),
+            Err(error) => Err(self.breaks(error)),
         }
     }
 
@@ -225,8 +226,13 @@ impl End {
                 self.writable = false;
                 Ok(0)
             }
-            Err(error) => Err(error.into()),
+            Err(error) => Err(self.breaks(error)),
         }
+    }
+
+    fn breaks(&mut self, error: Errno) -> io::Error {
+        self.gone = true;
+        error.into()
     }
 }
 

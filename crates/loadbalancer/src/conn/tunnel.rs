@@ -18,7 +18,7 @@ use std::task::Poll;
 use bytes::BytesMut;
 use lb_core::metrics::TunnelEnd;
 
-use super::carrier::{Carried, MOST_PIECES, Pair};
+use super::carrier::{Carried, MOST_PIECES, Pair, Side};
 use super::client::Client;
 use crate::deadline::{SWEEP_INTERVAL, Waiting};
 use crate::proxy::Record;
@@ -37,6 +37,8 @@ pub(super) struct Row {
     facts: Arc<Facts>,
     record: RefCell<Record>,
     end: Cell<TunnelEnd>,
+    /// Who broke it off, if one of the two did.
+    broken_by: Cell<Option<Side>>,
 }
 
 impl Tunnel {
@@ -48,7 +50,8 @@ impl Tunnel {
         record.backend().shard().tunnels.add(1);
         record.backend().tunnel_opens(&record.client().deadline);
         let record = RefCell::new(record);
-        Box::new(Self { upstream, row: Row { facts, record, end: Cell::new(TunnelEnd::Broken) } })
+        let (end, broken_by) = (Cell::new(TunnelEnd::Broken), Cell::default());
+        Box::new(Self { upstream, row: Row { facts, record, end, broken_by } })
     }
 
     /// Carries bytes to the end, or has them carried (see [`carrier`](super::carrier)). `early` is what the client sent before
@@ -70,6 +73,8 @@ impl Tunnel {
             Ok(entered) => entered,
             Err(error) => return tracing::warn!(%error, client = %client.address, "a tunnel cannot be watched"),
         };
+        // Nobody but a shutdown drops it from here on.
+        pair.row.end.set(TunnelEnd::Drained);
         let ended = poll_fn(|cx| {
             client.deadline.watch(cx.waker());
             match pair.carry(MOST_PIECES) {
@@ -94,6 +99,10 @@ impl Tunnel {
 }
 
 impl Row {
+    pub(super) fn broken_by(&self, side: Side) {
+        self.broken_by.set(Some(side));
+    }
+
     pub(super) fn to_backend(&self, bytes: usize) {
         self.record.borrow_mut().sent_to_backend(count(&self.facts.to_backend, bytes));
     }
@@ -117,7 +126,12 @@ impl Drop for Row {
         let worker = &record.client().worker;
         worker.shared.tunnels.leave(self.facts.id);
         worker.slot().shard.tunnel_ends[self.end.get() as usize].add(1);
-        record.tunnel_ended(self.end.get() != TunnelEnd::Broken);
+        match (self.end.get(), self.broken_by.get()) {
+            (TunnelEnd::Closed | TunnelEnd::Idle, _) => record.tunnel_ended(),
+            (TunnelEnd::Drained, _) => record.cut(),
+            (TunnelEnd::Broken, Some(Side::Backend)) => record.tunnel_broken(),
+            (TunnelEnd::Broken, _) => record.settle(),
+        }
     }
 }
 

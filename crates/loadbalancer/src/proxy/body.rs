@@ -2,7 +2,9 @@
 //! client's side asks for more), or a text of ours.
 //!
 //! At its end the backend connection goes back to the cache and the record is closed. If it breaks, it ends in an
-//! error, and hyper cuts the client's connection so that what was sent cannot look complete. A backend is blamed for what it
+//! error, and hyper cuts the client's connection so that what was sent cannot look complete. Hyper throws away what it has not
+//! written yet then, so an error that comes at once with the head waits until that is out: a client that has got nothing of
+//! an answer may take the connection for a stale one, and send a POST again. A backend is blamed for what it
 //! did not send, not for what its client did not: an upload that stands still behind an early response head is the client's.
 
 use std::pin::Pin;
@@ -22,6 +24,8 @@ use crate::upstream::{Exchange, ExchangeError, Progress};
 pub(crate) enum ProxyBody {
     Upstream(Streaming),
     Text(Bytes),
+    /// It has broken, and what came before that is on its way.
+    Broken(ExchangeError),
     Done,
 }
 
@@ -29,6 +33,8 @@ pub(crate) enum ProxyBody {
 pub(crate) struct Streaming {
     exchange: Exchange,
     record: Record,
+    /// Hyper has not written all that it was given, for all we know: it has not been kept waiting since.
+    unwritten: bool,
 }
 
 impl ProxyBody {
@@ -36,7 +42,7 @@ impl ProxyBody {
     pub(super) fn streaming(exchange: Exchange, record: Record, headers: &HeaderMap) -> Self {
         let client = record.client();
         client.wait_for(Waiting::ResponseBody, client.worker.shared.config.timeouts.body_stall);
-        let mut streaming = Streaming { exchange, record };
+        let mut streaming = Streaming { exchange, record, unwritten: true };
         streaming.count_request();
         if streaming.exchange.is_through() {
             streaming.finish();
@@ -127,19 +133,33 @@ impl Body for ProxyBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ExchangeError>>> {
         match &mut *self {
             Self::Done => Poll::Ready(None),
+            Self::Broken(_) => match std::mem::replace(&mut *self, Self::Done) {
+                Self::Broken(error) => Poll::Ready(Some(Err(error))),
+                _ => Poll::Ready(None),
+            },
             Self::Text(text) => {
                 let text = std::mem::take(text);
                 *self = Self::Done;
                 Poll::Ready(Some(Ok(Frame::data(text))))
             }
             Self::Upstream(streaming) => {
-                let frame = std::task::ready!(streaming.poll_frame(cx));
+                let frame = streaming.poll_frame(cx);
+                let unwritten = std::mem::replace(&mut streaming.unwritten, frame.is_ready());
+                let frame = std::task::ready!(frame);
                 let through = match &frame {
                     None => true,
                     Some(Ok(_)) => streaming.exchange.is_through(),
                     Some(Err(_)) => {
                         *self = Self::Done;
-                        return Poll::Ready(frame);
+                        return match frame {
+                            Some(Err(error @ (ExchangeError::Bad(_) | ExchangeError::Body(_)))) if unwritten => {
+                                *self = Self::Broken(error);
+                                // As soon as hyper has written what there is.
+                                cx.waker().wake_by_ref();
+                                Poll::Pending
+                            }
+                            frame => Poll::Ready(frame),
+                        };
                     }
                 };
                 // The last piece ends it here and now: hyper need not ask again, and the connection is free at once.
@@ -159,6 +179,7 @@ impl Body for ProxyBody {
         match self {
             Self::Done => SizeHint::with_exact(0),
             Self::Text(text) => SizeHint::with_exact(text.len() as u64),
+            Self::Broken(_) => SizeHint::default(),
             Self::Upstream(streaming) => streaming.exchange.left().map_or_else(SizeHint::default, SizeHint::with_exact),
         }
     }

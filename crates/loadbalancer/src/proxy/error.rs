@@ -192,7 +192,8 @@ pub(super) fn reply(
     let must_end = head.headers.contains_key(TRANSFER_ENCODING)
         || head.headers.contains_key(CONTENT_LENGTH)
         || matches!(kind, Kind::Rejected(_) | Kind::Local(LocalReply::Overloaded))
-        || request.is_some_and(|request| request.ends_connection);
+        // What the client sends behind a request to switch may be meant for the other protocol.
+        || request.is_some_and(|request| request.ends_connection || request.upgrade.is_some());
     say_if_last(client, must_end, headers);
     response
 }

@@ -151,11 +151,15 @@ impl Record {
     }
 
     /// The tunnel behind a 101 is over. Its time is no response time.
-    pub(crate) fn tunnel_ended(&mut self, well: bool) {
+    pub(crate) fn tunnel_ended(&mut self) {
         self.state = State::Settled;
-        if well {
-            self.entry.complete();
-        }
+        self.entry.complete();
+    }
+
+    /// The tunnel was broken off at the backend: no failure of an answer.
+    pub(crate) fn tunnel_broken(&mut self) {
+        self.state = State::Settled;
+        self.entry.backend_broke();
     }
 
     /// So many bytes of the request body have been sent in all.

@@ -230,10 +230,10 @@ fn put_field(out: &mut BytesMut, name: &str, value: &[u8]) {
     out.put_slice(value);
 }
 
-/// What is there already, one value after the other, and ours at the end.
+/// What is there already, one value after the other, and ours at the end. RFC 9110 §5.6.1.1: no empty elements.
 fn put_list(out: &mut BytesMut, name: &str, headers: &HeaderMap, ours: &[u8]) {
     put_field(out, name, b"");
-    for value in headers.get_all(name) {
+    for value in headers.get_all(name).into_iter().filter(|value| !value.is_empty()) {
         out.put_slice(value.as_bytes());
         out.put_slice(b", ");
     }

@@ -46,8 +46,11 @@ pub(crate) struct Answer {
 enum Sending {
     UnderWay,
     Through,
-    /// The backend does not take the rest. It may have answered early, so reading goes on.
-    Broken,
+    /// The backend does not take the rest. It may have answered early, so reading goes on. `ended` is whether it had ended its
+    /// own side before.
+    Broken {
+        ended: bool,
+    },
 }
 
 /// What the exchange is waiting for, and that it got on; for deadlines.
@@ -57,6 +60,8 @@ pub(crate) enum Progress {
     Sent,
     /// All of the request was sent.
     SentAll,
+    /// The backend has asked for the request's body, which was held back until then.
+    Asked,
     /// A piece of the response body came.
     Received,
 }
@@ -135,7 +140,7 @@ impl Exchange {
                         }
                         // RFC 9110 §10.1.1: the backend asks for the body. Polling it makes hyper ask the client.
                         if status == StatusCode::CONTINUE && std::mem::take(&mut self.outgoing.held) {
-                            progress(Progress::Sent);
+                            progress(Progress::Asked);
                             broken = self.poll_sending(cx, &mut progress)?;
                         }
                         continue;
@@ -177,9 +182,16 @@ impl Exchange {
             // The client broke off its own request. Its response is cut too.
             return Poll::Ready(Some(Err(error)));
         }
+        let to_the_close = matches!(self.framing, BodyFraming::Close);
         let frame = self.framing.poll_frame(cx, &mut self.connection);
-        if let Poll::Ready(Some(Ok(_))) = &frame {
-            progress(Progress::Received);
+        match &frame {
+            Poll::Ready(Some(Ok(_))) => progress(Progress::Received),
+            // RFC 9112 §8: complete unless the connection broke; and that it did, our write was told, once, and the read was not.
+            Poll::Ready(None) if to_the_close && self.sending == (Sending::Broken { ended: false }) => {
+                let reset = std::io::Error::new(std::io::ErrorKind::ConnectionReset, "reset within the response body");
+                return Poll::Ready(Some(Err(ExchangeError::Body(reset))));
+            }
+            _ => {}
         }
         frame
     }
@@ -238,7 +250,8 @@ impl Exchange {
                 Ok(None)
             }
             Poll::Ready(Err(ExchangeError::Closed(error))) => {
-                self.sending = Sending::Broken;
+                // Linux says EPIPE to whoever writes behind an end and a reset, in that order, and ECONNRESET if the end was missing.
+                self.sending = Sending::Broken { ended: error.kind() == std::io::ErrorKind::BrokenPipe };
                 Ok(Some(error))
             }
             Poll::Ready(Err(error)) => Err(error),

@@ -219,9 +219,12 @@ fn poll_once(
             }
             client.wait_for(Waiting::ResponseHead, timeouts.response_head);
         }
-        // The head is out; that of a held body says nothing about its 100.
+        // The head is out, which says nothing about the body's 100.
         Progress::Sent if holds && client.deadline.waiting() == Waiting::Continue => {}
-        Progress::Sent | Progress::Received => client.wait_for(Waiting::RequestBody, timeouts.body_stall),
+        // Once it is asked for, the client has as much time for it as for any other.
+        Progress::Sent | Progress::Received | Progress::Asked => {
+            client.wait_for(Waiting::RequestBody, timeouts.body_stall)
+        }
     };
     exchange.poll_head(cx, &request.head.method, request.upgrade, progress)
 }
