@@ -275,6 +275,29 @@ async fn a_response_that_is_cut_because_its_client_ended_its_side_does_not_look_
 }
 
 #[tokio::test]
+async fn a_post_that_met_a_backend_that_speaks_first_says_so() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let speaker = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let _ = stream.write_all(b"220 hello\r\n").await;
+                let _ = stream.read_to_end(&mut Vec::new()).await;
+            });
+        }
+    });
+    let balancer = Balancer::start(&[address], &["--retries", "0"]).await;
+    // If it speaks only after the look, what it said is a bad answer.
+    e2e::eventually("it spoke before the look", async || {
+        let answer = http::send(balancer.port(), request(Method::POST, "/", &[], "pay")).await;
+        assert_eq!(answer.status.as_u16(), 502);
+        answer.text().contains("it spoke before anything was sent").then_some(())
+    })
+    .await;
+    speaker.abort();
+}
+
+#[tokio::test]
 async fn a_post_whose_connection_breaks_is_not_sent_twice() {
     let origin = Origin::hanging_up().await;
     let other = Origin::hanging_up().await;

@@ -63,15 +63,16 @@ fn text(bytes: &[u8]) -> Found {
         return if within.len() == MOST_TEXT { Err("its line is too long") } else { Ok(None) };
     };
     let line = within[..end].strip_suffix(b"\r").ok_or("its line ends in LF without CR")?;
-    let words = std::str::from_utf8(line).ok().and_then(|line| line.strip_prefix("PROXY "));
-    let words = words.ok_or("its line is not text")?;
-    if words.contains('\r') {
+    if line.contains(&b'\r') {
         return Err("its line has a CR inside");
     }
+    let words = line.strip_prefix(start).ok_or("it does not begin with PROXY")?;
+    // The receiver must ignore anything that follows UNKNOWN.
+    if words == b"UNKNOWN" || words.starts_with(b"UNKNOWN ") {
+        return Ok(Some((end + 1, None)));
+    }
+    let words = std::str::from_utf8(words).map_err(|_| "its line is not text")?;
     let ends = match words.split_once(' ') {
-        // The receiver must ignore anything that follows UNKNOWN.
-        None if words == "UNKNOWN" => None,
-        Some(("UNKNOWN", _)) => None,
         Some(("TCP4", rest)) => Some(ends_of::<Ipv4Addr>(rest).ok_or("its IPv4 addresses or ports are not valid")?),
         Some(("TCP6", rest)) => Some(ends_of::<Ipv6Addr>(rest).ok_or("its IPv6 addresses or ports are not valid")?),
         _ => return Err("its protocol is not TCP4, TCP6 or UNKNOWN"),

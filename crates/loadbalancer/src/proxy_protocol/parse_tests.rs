@@ -33,6 +33,7 @@ fn lines_of_version_1() {
     assert_eq!(ends.unwrap().source.to_string(), "[2001:db8::1]:0");
     assert_eq!(whole(b"PROXY UNKNOWN\r\n"), (15, None));
     assert_eq!(whole(b"PROXY UNKNOWN ffff:: anything at all\r\n\r\n"), (38, None));
+    assert_eq!(whole(b"PROXY UNKNOWN \xff\0\r\n"), (18, None));
     let longest = format!("PROXY UNKNOWN {}\r\n", "x".repeat(MOST_TEXT - 16));
     assert_eq!(whole(longest.as_bytes()), (MOST_TEXT, None));
 }

@@ -98,9 +98,22 @@ impl UpstreamConn {
     /// Asks the kernel itself, which knows of a close before the runtime does. One system call, worth it only for a
     /// request that cannot be sent again.
     pub(crate) fn is_quiet_for_sure(&self) -> bool {
+        self.heard().is_ok()
+    }
+
+    /// The same, with what was heard in words. The kernel tells of a reset only once.
+    ///
+    /// # Errors
+    /// It is closed, reset, or has something to say.
+    pub(crate) fn heard(&self) -> io::Result<()> {
         let mut byte = [std::mem::MaybeUninit::uninit()];
-        let peeked = socket2::SockRef::from(&self.stream).peek(&mut byte);
-        matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+        let (kind, words) = match socket2::SockRef::from(&self.stream).peek(&mut byte) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(error),
+            Ok(0) => (io::ErrorKind::UnexpectedEof, "closed before anything was sent"),
+            Ok(_) => (io::ErrorKind::InvalidData, "it spoke before anything was sent"),
+        };
+        Err(io::Error::new(kind, words))
     }
 
     /// Where what is to be sent next is put.

@@ -171,11 +171,10 @@ async fn make(
         return Ok(connection);
     }
     match stays(client, backend, &connection).await {
-        Some(true) => Ok(connection),
-        Some(false) => {
+        Some(Ok(())) => Ok(connection),
+        Some(Err(heard)) => {
             backend.wary_until.set(client.worker.clock.now().plus(WARY));
-            let reset = std::io::Error::new(std::io::ErrorKind::ConnectionReset, "reset before anything was sent");
-            Err(Cause::Exchange(ExchangeError::Closed(reset)))
+            Err(Cause::Exchange(ExchangeError::Closed(heard)))
         }
         None if client.overdue() == Some(Overdue::Request) => Err(Cause::Overdue),
         None => Err(Cause::Exchange(ExchangeError::TryTimeout)),
@@ -184,8 +183,9 @@ async fn make(
 
 /// Whether a new connection is still there a moment after it was made; asked for what cannot be sent twice. A server that
 /// is overrun, or whose firewall is, takes connections and resets them: where that was seen lately, the moment is long
-/// enough to see it again. `None` when the request's time, or the try's, passes meanwhile.
-async fn stays(client: &Client, backend: &LocalBackend, connection: &UpstreamConn) -> Option<bool> {
+/// enough to see it again. One that speaks unasked may go on to (RFC 9112 §9.2), so what cannot be sent twice is not sent to it.
+/// `None` when the request's time, or the try's, passes meanwhile.
+async fn stays(client: &Client, backend: &LocalBackend, connection: &UpstreamConn) -> Option<std::io::Result<()>> {
     let moment = async {
         if client.worker.clock.now() < backend.wary_until.get() {
             Box::pin(tokio::time::sleep(SECOND_LOOK)).await;
@@ -197,7 +197,7 @@ async fn stays(client: &Client, backend: &LocalBackend, connection: &UpstreamCon
     client.wait_for(Waiting::Connect, client.worker.shared.config.timeouts.connect.max(FRESH_LOOK));
     match or_expired(client, pin!(moment)).await {
         None if client.overdue().is_some() => None,
-        _ => Some(connection.is_quiet_for_sure()),
+        _ => Some(connection.heard()),
     }
 }
 
