@@ -396,6 +396,25 @@ async fn a_cut_body_is_visible_to_an_old_client_too() {
     assert!(end.is_err(), "ended as if whole: {}", String::from_utf8_lossy(&received));
 }
 
+#[tokio::test]
+async fn a_shutdown_that_waits_no_longer_does_not_make_half_an_answer_look_whole_either() {
+    let origin = Origin::start(|_, mut stream| async move {
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\npart").await.ok()?;
+        let _ = stream.read(&mut [0]).await;
+        None
+    })
+    .await;
+    let mut balancer = Balancer::start(&[origin.address()], &["--drain-timeout", "300ms"]).await;
+    let mut client = raw::connect(balancer.port()).await;
+    client.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
+    raw::read_head(&mut client).await;
+    balancer.program.signal("TERM");
+    let mut received = Vec::new();
+    let end = tokio::time::timeout(e2e::PATIENCE, client.read_to_end(&mut received)).await.expect("closed");
+    assert!(end.is_err(), "ended as if whole: {}", String::from_utf8_lossy(&received));
+    assert_eq!(balancer.program.wait(e2e::PATIENCE).await.code(), Some(0));
+}
+
 /// The first answer of a pipelining client lies in the balancer's socket, since the client has not read yet, when the second
 /// breaks: a reset would throw it away.
 #[tokio::test]
@@ -403,6 +422,8 @@ async fn a_broken_answer_does_not_take_the_whole_one_before_it_with_it() {
     const WHOLE: usize = 40_000;
     let origin = Origin::start(|seen, mut stream| async move {
         if seen.number > 0 {
+            // The client has sent more meanwhile, which lies in the balancer's socket unread.
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
             stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\npart").await.ok()?;
             return None;
         }
@@ -416,6 +437,8 @@ async fn a_broken_answer_does_not_take_the_whole_one_before_it_with_it() {
     socket.set_recv_buffer_size(4096).unwrap();
     let mut client = socket.connect(([127, 0, 0, 1], balancer.port()).into()).await.unwrap();
     client.write_all(b"GET /1 HTTP/1.1\r\nhost: x\r\n\r\nGET /2 HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    e2e::eventually("both are at the backend", async || (origin.requests() == 2).then_some(())).await;
+    client.write_all(b"GET /3 HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     e2e::eventually("both are done with", async || {
         let status = balancer.status().await;
         (origin.requests() == 2 && status["connections"]["open"] == 0).then_some(())

@@ -1,7 +1,7 @@
 //! The chunked coding (RFC 9112 §7.1), taken apart byte by byte in constant memory. What the proxy refuses of a response is
 //! refused here.
 
-/// Bytes of extensions and trailers together: what has more is no answer to a check. Sizes need no limit of their own: a
+/// Bytes of extensions, with the blanks before them, and of the trailer section together: what has more is no answer to a check. Sizes need no limit of their own: a
 /// body has one, and each chunk a byte of it at least.
 const MOST_BESIDE: u32 = 16 * 1024;
 
@@ -51,6 +51,14 @@ enum Place {
     Through,
 }
 
+impl Place {
+    /// Whether what leads here is neither a size nor content.
+    fn is_beside(self) -> bool {
+        use Place::{Blank, Extension, LastLf, Trailer, TrailerLf, TrailerName, TrailerValue};
+        matches!(self, Blank | Extension | Trailer | TrailerName | TrailerValue | TrailerLf | LastLf)
+    }
+}
+
 /// What stands next.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Found<'a> {
@@ -81,9 +89,7 @@ impl Chunks {
             let Some((byte, rest)) = bytes.split_first() else { return Ok(Found::More) };
             *bytes = rest;
             self.place = self.step(*byte)?;
-            let beside =
-                matches!(self.place, Place::Blank | Place::Extension | Place::TrailerName | Place::TrailerValue);
-            self.beside += u32::from(beside);
+            self.beside += u32::from(self.place.is_beside());
             if self.beside > MOST_BESIDE {
                 return Err("more chunk extensions and trailers than an answer needs");
             }

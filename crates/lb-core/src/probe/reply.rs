@@ -197,17 +197,18 @@ impl Reply {
         if coded && (length.is_some() || old) {
             return Err(bad("Transfer-Encoding where it must not be"));
         }
+        if coded {
+            let mut codings = all("transfer-encoding");
+            match (codings.next(), codings.next()) {
+                (Some(only), None) if only.trim_ascii().eq_ignore_ascii_case(b"chunked") => {}
+                _ => return Err(bad("a transfer coding that was not asked for")),
+            }
+        }
         if self.to_head || status == 204 || status == 304 {
             return Ok(State::Through);
         }
         if coded {
-            let mut codings = all("transfer-encoding");
-            return match (codings.next(), codings.next()) {
-                (Some(only), None) if only.trim_ascii().eq_ignore_ascii_case(b"chunked") => {
-                    Ok(State::Chunked(Chunks::default()))
-                }
-                _ => Err(bad("a transfer coding that was not asked for")),
-            };
+            return Ok(State::Chunked(Chunks::default()));
         }
         Ok(length.map_or(State::Close, State::Length))
     }
@@ -274,11 +275,12 @@ fn has_token(value: &[u8], token: &str) -> bool {
     value.split(|byte| *byte == b',').any(|part| part.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
 }
 
-/// RFC 9110 §8.6: digits only.
+/// RFC 9110 §8.6: digits only. What is too long for a file is, as for proxied responses, for anything.
 fn length(value: &[u8]) -> Result<u64, Failure> {
     let text = std::str::from_utf8(value.trim_ascii()).ok().filter(|text| !text.is_empty());
     let digits = text.filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-    digits.and_then(|text| text.parse().ok()).ok_or_else(|| bad("a length that is no number"))
+    let number = digits.and_then(|text| text.parse().ok()).filter(|length| i64::try_from(*length).is_ok());
+    number.ok_or_else(|| bad("a length that is no number"))
 }
 
 pub(super) fn failure(code: ReasonCode, words: String) -> Failure {

@@ -134,6 +134,8 @@ fn what_is_no_answer_is_a_failure_with_its_class() {
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: y\r\n folded\r\n\r\n", BadResponse),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: \u{7f}\r\n\r\n", BadResponse),
         (&many_trailers, BadResponse),
+        ("HTTP/1.1 204 No\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", BadResponse),
+        ("HTTP/1.1 204 No\r\nContent-Length: 9223372036854775808\r\n\r\n", BadResponse),
         (&long_line, BadResponse),
         (&fields, BadResponse),
         (&chunks, BadResponse),

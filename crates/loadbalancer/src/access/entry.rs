@@ -127,7 +127,7 @@ impl Entry {
         self.end(Ended::Overdue);
     }
 
-    /// The response was cut off here: its backend's drain was past its deadline.
+    /// It was cut off here, by a drain.
     pub(crate) fn drained(&mut self) {
         self.end(Ended::Drained);
     }

@@ -34,7 +34,7 @@ pub(super) enum Ended {
     BackendBroke,
     /// It was cut when the request's time had passed.
     Overdue,
-    /// It was cut off at the deadline of its backend's drain.
+    /// It was cut off at the deadline of its backend's drain; or it was a tunnel, and a drain or a shutdown ended it.
     Drained,
 }
 

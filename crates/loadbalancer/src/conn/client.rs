@@ -54,11 +54,13 @@ pub(crate) struct Client {
     busy: Cell<bool>,
     /// Whether a complete response waits to be flushed.
     answered: Cell<bool>,
+    /// How often all that hyper had to write was written, from 0 again when there are too many.
+    flushes: Cell<u32>,
     /// Whether a byte of the current head has come.
     head_begun: Cell<bool>,
     /// The connection ends behind the current response.
     last_response: Cell<bool>,
-    /// The client takes that end for the response's.
+    /// The client may take that end for the response's.
     end_completes: Cell<bool>,
     requests: Cell<u64>,
     upload: Pace,
@@ -91,6 +93,7 @@ impl Client {
             parsing: Cell::default(),
             busy: Cell::default(),
             answered: Cell::default(),
+            flushes: Cell::default(),
             head_begun: Cell::default(),
             last_response: Cell::default(),
             end_completes: Cell::default(),
@@ -203,7 +206,8 @@ impl Client {
         self.last_response.set(true);
     }
 
-    /// The current response, a connection's last, goes to a client of HTTP/1.0, which no last chunk tells that it has all.
+    /// The current response, a connection's last, goes to a client of HTTP/1.0, which no last chunk tells that it has all. (A
+    /// length may tell it: that is not looked at.)
     pub(crate) fn end_completes(&self) {
         self.end_completes.set(true);
     }
@@ -249,6 +253,7 @@ impl Client {
     /// hyper's buffer is written out. Returns whether that was the end of a response; `held` bytes of a next request
     /// are here already.
     pub(super) fn flushed(&self, held: bool) -> bool {
+        self.flushes.set(self.flushes.get().wrapping_add(1));
         if !self.answered.replace(false) {
             return false;
         }
@@ -261,6 +266,11 @@ impl Client {
             self.wait_for(Waiting::NextRequest, timeouts.keep_alive);
         }
         true
+    }
+
+    /// What hyper was given when this was less is written.
+    pub(crate) fn flushes(&self) -> u32 {
+        self.flushes.get()
     }
 
     /// A byte of a head has come.

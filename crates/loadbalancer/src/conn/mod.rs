@@ -116,9 +116,26 @@ impl Drop for Untied {
     }
 }
 
+/// A connection whose task is dropped, at the end of a shutdown or by a panic: half a response must not look complete.
+struct Cut<'a> {
+    client: &'a Client,
+    socket: &'a RefCell<Socket>,
+    armed: bool,
+}
+
+impl Drop for Cut<'_> {
+    fn drop(&mut self) {
+        if self.armed && self.client.is_busy() && self.client.could_believe_an_end() {
+            // Nobody borrows it but what was dropped with this.
+            let _ = self.socket.try_borrow().map(|socket| socket.stream.reset_at_close());
+        }
+    }
+}
+
 /// Serves requests until the connection ends, or has been at rest for a while.
 async fn awake(client: &Rc<Client>, socket: &Rc<RefCell<Socket>>) -> (Result<(), Broken>, Bytes) {
     let limits = &client.worker.shared.config.limits;
+    let mut cut = Cut { client, socket, armed: true };
     let io = TokioIo::new(ClientStream(Rc::clone(socket)));
     let service = service_fn(|request| proxy::call(client, request));
     let mut connection = {
@@ -130,6 +147,7 @@ async fn awake(client: &Rc<Client>, socket: &Rc<RefCell<Socket>>) -> (Result<(),
         builder.serve_connection(io, service)
     };
     let served = poll_fn(|cx| poll_connection(Pin::new(&mut connection), socket, client, cx)).await;
+    cut.armed = false;
     let unparsed = match &served {
         Err(Broken::Hyper(error)) if error.is_parse() => connection.into_parts().read_buf,
         _ => Bytes::new(),
@@ -151,7 +169,7 @@ async fn end(client: &Rc<Client>, mut io: Socket, served: Result<(), Broken>, un
             return io.stream.reset_at_close();
         }
         (Err(Broken::Hyper(error)), _) if error.is_user() => {
-            if client.unread.get() || io.has_unread() {
+            if client.unread.get() || io.has_unread() || io.stream.has_more() {
                 linger(io.stream).await;
             }
             return;

@@ -73,7 +73,7 @@ impl Tunnel {
             Ok(entered) => entered,
             Err(error) => return tracing::warn!(%error, client = %client.address, "a tunnel cannot be watched"),
         };
-        // Nobody but a shutdown drops it from here on.
+        // Nobody but a shutdown or a panic drops it from here on.
         pair.row.end.set(TunnelEnd::Drained);
         let ended = poll_fn(|cx| {
             client.deadline.watch(cx.waker());
@@ -126,6 +126,9 @@ impl Drop for Row {
         let worker = &record.client().worker;
         worker.shared.tunnels.leave(self.facts.id);
         worker.slot().shard.tunnel_ends[self.end.get() as usize].add(1);
+        if std::thread::panicking() {
+            self.end.set(TunnelEnd::Broken);
+        }
         match (self.end.get(), self.broken_by.get()) {
             (TunnelEnd::Closed | TunnelEnd::Idle, _) => record.tunnel_ended(),
             (TunnelEnd::Drained, _) => record.cut(),

@@ -3,11 +3,12 @@
 //!
 //! At its end the backend connection goes back to the cache and the record is closed. If it breaks, it ends in an
 //! error, and hyper cuts the client's connection so that what was sent cannot look complete. Hyper throws away what it has not
-//! written yet then, so an error that comes at once with the head waits until that is out: a client that has got nothing of
+//! written yet then, so an error waits until what came before it is out: a client that has got nothing of
 //! an answer may take the connection for a stale one, and send a POST again. A backend is blamed for what it
 //! did not send, not for what its client did not: an upload that stands still behind an early response head is the client's.
 
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -17,6 +18,7 @@ use http_body::{Body, Frame, SizeHint};
 use lb_core::metrics::FailureKind;
 
 use super::record::Record;
+use crate::conn::Client;
 use crate::deadline::Waiting;
 use crate::upstream::{Exchange, ExchangeError, Progress};
 
@@ -25,7 +27,7 @@ pub(crate) enum ProxyBody {
     Upstream(Streaming),
     Text(Bytes),
     /// It has broken, and what came before that is on its way.
-    Broken(ExchangeError),
+    Broken(Option<ExchangeError>, Unwritten),
     Done,
 }
 
@@ -33,8 +35,15 @@ pub(crate) enum ProxyBody {
 pub(crate) struct Streaming {
     exchange: Exchange,
     record: Record,
-    /// Hyper has not written all that it was given, for all we know: it has not been kept waiting since.
-    unwritten: bool,
+    /// Of what hyper was given last.
+    flushes: u32,
+}
+
+/// What hyper has been given and may not have written yet.
+pub(crate) struct Unwritten {
+    client: Rc<Client>,
+    /// How often it had written everything when it was given.
+    flushes: u32,
 }
 
 impl ProxyBody {
@@ -42,7 +51,8 @@ impl ProxyBody {
     pub(super) fn streaming(exchange: Exchange, record: Record, headers: &HeaderMap) -> Self {
         let client = record.client();
         client.wait_for(Waiting::ResponseBody, client.worker.shared.config.timeouts.body_stall);
-        let mut streaming = Streaming { exchange, record, unwritten: true };
+        let flushes = client.flushes();
+        let mut streaming = Streaming { exchange, record, flushes };
         streaming.count_request();
         if streaming.exchange.is_through() {
             streaming.finish();
@@ -133,35 +143,31 @@ impl Body for ProxyBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ExchangeError>>> {
         match &mut *self {
             Self::Done => Poll::Ready(None),
-            Self::Broken(_) => match std::mem::replace(&mut *self, Self::Done) {
-                Self::Broken(error) => Poll::Ready(Some(Err(error))),
-                _ => Poll::Ready(None),
-            },
+            // Hyper asks again when it has written what it holds. The time that a client has to take it runs.
+            Self::Broken(_, unwritten) if unwritten.flushes == unwritten.client.flushes() => Poll::Pending,
+            Self::Broken(error, _) => {
+                let error = error.take();
+                *self = Self::Done;
+                Poll::Ready(error.map(Err))
+            }
             Self::Text(text) => {
                 let text = std::mem::take(text);
                 *self = Self::Done;
                 Poll::Ready(Some(Ok(Frame::data(text))))
             }
             Self::Upstream(streaming) => {
-                let frame = streaming.poll_frame(cx);
-                let unwritten = std::mem::replace(&mut streaming.unwritten, frame.is_ready());
-                let frame = std::task::ready!(frame);
+                let frame = std::task::ready!(streaming.poll_frame(cx));
                 let through = match &frame {
                     None => true,
                     Some(Ok(_)) => streaming.exchange.is_through(),
                     Some(Err(_)) => {
-                        *self = Self::Done;
-                        return match frame {
-                            Some(Err(error @ (ExchangeError::Bad(_) | ExchangeError::Body(_)))) if unwritten => {
-                                *self = Self::Broken(error);
-                                // As soon as hyper has written what there is.
-                                cx.waker().wake_by_ref();
-                                Poll::Pending
-                            }
-                            frame => Poll::Ready(frame),
-                        };
+                        let client = Rc::clone(streaming.record.client());
+                        let unwritten = Unwritten { client, flushes: streaming.flushes };
+                        *self = Self::Broken(frame.and_then(Result::err), unwritten);
+                        return self.poll_frame(cx);
                     }
                 };
+                streaming.flushes = streaming.record.client().flushes();
                 // The last piece ends it here and now: hyper need not ask again, and the connection is free at once.
                 if through && let Self::Upstream(streaming) = std::mem::replace(&mut *self, Self::Done) {
                     streaming.finish();
@@ -179,7 +185,7 @@ impl Body for ProxyBody {
         match self {
             Self::Done => SizeHint::with_exact(0),
             Self::Text(text) => SizeHint::with_exact(text.len() as u64),
-            Self::Broken(_) => SizeHint::default(),
+            Self::Broken(..) => SizeHint::default(),
             Self::Upstream(streaming) => streaming.exchange.left().map_or_else(SizeHint::default, SizeHint::with_exact),
         }
     }

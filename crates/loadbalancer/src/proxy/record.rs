@@ -56,7 +56,7 @@ impl Record {
         std::mem::take(&mut self.entry)
     }
 
-    pub(crate) fn client(&self) -> &Client {
+    pub(crate) fn client(&self) -> &Rc<Client> {
         &self.client
     }
 

@@ -44,6 +44,8 @@ pub(crate) struct UpstreamConn {
     pub received: BytesMut,
     /// To be sent.
     pub unsent: BytesMut,
+    /// Why it cannot be written to, for the next who tries.
+    failed: Option<io::Error>,
     /// For how long it had been idle when it was last seen open.
     pub last_open: Duration,
     /// Where it leads.
@@ -67,6 +69,7 @@ pub(crate) async fn connect(address: SocketAddr) -> io::Result<Box<UpstreamConn>
         stream,
         received: BytesMut::new(),
         unsent: BytesMut::new(),
+        failed: None,
         grown: false,
         reused: false,
         idle_since: Tick::default(),
@@ -163,6 +166,9 @@ impl UpstreamConn {
         chunk: &mut Bytes,
         tail: &mut &'static [u8],
     ) -> Poll<io::Result<usize>> {
+        if let Some(error) = self.failed.take() {
+            return Poll::Ready(Err(error));
+        }
         let mut written = 0;
         while !self.unsent.is_empty() || !chunk.is_empty() || !tail.is_empty() {
             let sent = if chunk.is_empty() && tail.is_empty() {
@@ -172,9 +178,13 @@ impl UpstreamConn {
                 Pin::new(&mut self.stream).poll_write_vectored(cx, &parts)
             };
             let mut sent = match sent {
-                // What was written must be known even if the next write fails: it decides about a retry. An error
-                // comes back at the next call.
-                Poll::Pending | Poll::Ready(Err(_)) if written > 0 => {
+                // What was written must be known even if the next write fails: it decides about a retry. The error is for the
+                // next call: the kernel would not say again that it was a reset.
+                Poll::Ready(Err(_)) | Poll::Pending if written > 0 => {
+                    self.failed = match sent {
+                        Poll::Ready(sent) => sent.err(),
+                        Poll::Pending => None,
+                    };
                     lent::give_back(&lent::SENDING, &mut self.unsent);
                     return Poll::Ready(Ok(written));
                 }

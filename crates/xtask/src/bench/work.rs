@@ -86,7 +86,7 @@ pub(super) const WORKS: [Work; 9] = [
     },
     Work {
         short: "p99",
-        name: "p99 latency at 70 % of own maximum, open loop",
+        name: "p99 latency of a calm turn, open loop at 70 % of own maximum",
         target: 1.00,
         kind: Kind::Latency { load: SMALL_REPLIES, share: 0.7 },
     },
