@@ -129,8 +129,10 @@ async fn converse(port: u16, form: Form, bytes: &[u8], tally: &mut Tally) -> Res
         tally.forwarded += 1;
         match requests.get(place) {
             Some(request) => judge_echo(form, request, answer, own_port, tally)?,
-            // It may be answered before it is there as a whole.
-            None if end == End::Incomplete && place == requests.len() && answer.field("x-echo").is_none() => {}
+            // It may be answered before it is there as a whole, or before it is seen that its body is none.
+            None if matches!(end, End::Incomplete | End::RefusedInside(_))
+                && place == requests.len()
+                && answer.field("x-echo").is_none() => {}
             None => {
                 let echo = answer.field("x-echo");
                 return Err(("an answer to what is no request", format!("{place}: {} for {echo:?}", answer.status)));
@@ -181,7 +183,7 @@ async fn exchange(stream: &mut TcpStream, bytes: &[u8], methods: &[&str], end: E
     loop {
         let all_there = || answers::read(&received, methods).is_ok_and(|(answers, _)| answers.len() >= methods.len());
         // A strict reader expects nothing more from this: it is the client's end that is waited for.
-        if !ended && !matches!(end, End::Refused(_)) && all_there() {
+        if !ended && !matches!(end, End::Refused(_) | End::RefusedInside(_)) && all_there() {
             let _ = writer.shutdown().await;
             ended = true;
         }

@@ -72,7 +72,7 @@ async fn converse(mut stream: TcpStream, seen: Arc<Mutex<Seen>>) {
                     }
                 }
                 Err(End::Through | End::Incomplete) => break,
-                Err(End::Refused(why)) => {
+                Err(End::Refused(why) | End::RefusedInside(why)) => {
                     seen.lock().expect("no panic here").malformed.push(why);
                     return;
                 }

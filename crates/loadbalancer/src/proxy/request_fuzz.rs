@@ -298,7 +298,10 @@ fn expected(facts: &Forwarding<'_>, parsed: &httparse::Request<'_, '_>) -> Field
     }
     let sent =
         |wanted: &str| kept.iter().filter(|(name, _)| name == wanted).map(|(_, value)| *value).collect::<Vec<_>>();
-    let listed = |wanted: &str, ours: &[u8]| [sent(wanted), vec![ours]].concat().join(&b", "[..]).trim_ascii().to_vec();
+    let listed = |wanted: &str, ours: &[u8]| {
+        let elements = sent(wanted).into_iter().filter(|element| !element.is_empty());
+        elements.chain([ours]).collect::<Vec<_>>().join(&b", "[..]).trim_ascii().to_vec()
+    };
     let mut say =
         |name: &str, value: &[u8]| fields.entry(name.to_owned()).or_default().push(value.trim_ascii().to_vec());
     say("via", &listed("via", if parsed.version == Some(0) { b"1.0 lb" } else { b"1.1 lb" }));
