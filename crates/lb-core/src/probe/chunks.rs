@@ -1,8 +1,8 @@
 //! The chunked coding (RFC 9112 §7.1), taken apart byte by byte in constant memory. What the proxy refuses of a response is
 //! refused here.
 
-/// Bytes of extensions, with the blanks before them, and of the trailer section together: what has more is no answer to a check. Sizes need no limit of their own: a
-/// body has one, and each chunk a byte of it at least.
+/// Bytes of extensions, with the blanks before them, and of the trailer section together: what has more is no answer to a
+/// check. Sizes need no limit of their own: a body has one, and each chunk a byte of it at least.
 const MOST_BESIDE: u32 = 16 * 1024;
 
 /// RFC 9112 §7.1 sets no limit; the proxy takes as many digits as a number of 64 bits has.

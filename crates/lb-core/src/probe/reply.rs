@@ -188,26 +188,22 @@ impl Reply {
             fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
         };
         self.keep_alive = !old && !all("connection").any(|value| has_token(value, "close"));
-        let coded = all("transfer-encoding").next().is_some();
         let mut lengths = all("content-length").map(length);
         let length = lengths.next().transpose()?;
         if lengths.next().is_some() {
             return Err(bad("more than one length"));
         }
-        if coded && (length.is_some() || old) {
-            return Err(bad("Transfer-Encoding where it must not be"));
-        }
-        if coded {
-            let mut codings = all("transfer-encoding");
-            match (codings.next(), codings.next()) {
-                (Some(only), None) if only.trim_ascii().eq_ignore_ascii_case(b"chunked") => {}
-                _ => return Err(bad("a transfer coding that was not asked for")),
-            }
-        }
+        let mut codings = all("transfer-encoding");
+        let chunked = match (codings.next(), codings.next()) {
+            (None, _) => false,
+            _ if length.is_some() || old => return Err(bad("Transfer-Encoding where it must not be")),
+            (Some(only), None) if only.trim_ascii().eq_ignore_ascii_case(b"chunked") => true,
+            _ => return Err(bad("a transfer coding that was not asked for")),
+        };
         if self.to_head || status == 204 || status == 304 {
             return Ok(State::Through);
         }
-        if coded {
+        if chunked {
             return Ok(State::Chunked(Chunks::default()));
         }
         Ok(length.map_or(State::Close, State::Length))

@@ -61,7 +61,7 @@ pub(crate) struct Client {
     /// The connection ends behind the current response.
     last_response: Cell<bool>,
     /// The client may take that end for the response's.
-    end_completes: Cell<bool>,
+    believes_an_end: Cell<bool>,
     requests: Cell<u64>,
     upload: Pace,
     download: Pace,
@@ -96,7 +96,7 @@ impl Client {
             flushes: Cell::default(),
             head_begun: Cell::default(),
             last_response: Cell::default(),
-            end_completes: Cell::default(),
+            believes_an_end: Cell::default(),
             requests: Cell::new(past.requests),
             upload: Pace::default(),
             download: Pace::default(),
@@ -208,13 +208,13 @@ impl Client {
 
     /// The current response, a connection's last, goes to a client of HTTP/1.0, which no last chunk tells that it has all. (A
     /// length may tell it: that is not looked at.)
-    pub(crate) fn end_completes(&self) {
-        self.end_completes.set(true);
+    pub(crate) fn will_believe_an_end(&self) {
+        self.believes_an_end.set(true);
     }
 
     /// Whether a regular end of the connection could make half a response look complete (RFC 9112 §6.3).
-    pub(super) fn could_believe_an_end(&self) -> bool {
-        self.end_completes.get()
+    pub(super) fn believes_an_end(&self) -> bool {
+        self.believes_an_end.get()
     }
 
     /// Whether what is sent now is the end of the connection's last response.

@@ -125,7 +125,7 @@ struct Cut<'a> {
 
 impl Drop for Cut<'_> {
     fn drop(&mut self) {
-        if self.armed && self.client.is_busy() && self.client.could_believe_an_end() {
+        if self.armed && self.client.is_busy() && self.client.believes_an_end() {
             // Nobody borrows it but what was dropped with this.
             let _ = self.socket.try_borrow().map(|socket| socket.stream.reset_at_close());
         }
@@ -165,11 +165,11 @@ async fn end(client: &Rc<Client>, mut io: Socket, served: Result<(), Broken>, un
         }
         // The response body broke. A reset would take with it what the client has not got yet, which may be a whole response
         // before: only a client that would not miss the rest needs one.
-        (Err(Broken::Hyper(error)), _) if error.is_user() && client.could_believe_an_end() => {
+        (Err(Broken::Hyper(error)), _) if error.is_user() && client.believes_an_end() => {
             return io.stream.reset_at_close();
         }
         (Err(Broken::Hyper(error)), _) if error.is_user() => {
-            if client.unread.get() || io.has_unread() || io.stream.has_more() {
+            if has_sent_more(client, &io) {
                 linger(io.stream).await;
             }
             return;
@@ -201,9 +201,14 @@ async fn end(client: &Rc<Client>, mut io: Socket, served: Result<(), Broken>, un
     } else if client.owes_refusal() {
         refusal::write(client, &io.stream);
         linger(io.stream).await;
-    } else if client.unread.get() || io.has_unread() {
+    } else if has_sent_more(client, &io) {
         linger(io.stream).await;
     }
+}
+
+/// Whether bytes of the client's are left that nobody has read, here or in the kernel.
+fn has_sent_more(client: &Client, io: &Socket) -> bool {
+    client.unread.get() || io.has_unread() || io.stream.has_more()
 }
 
 /// Closes our side and takes what the client still sends, for a moment: a close with bytes unread would reset the

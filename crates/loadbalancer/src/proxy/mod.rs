@@ -49,7 +49,7 @@ pub(crate) fn call(
             // Its connection ends (RFC 9112 §9.3). To an answer of HTTP/1.1 hyper would add `keep-alive`, where the client asked
             // for it, and a client of that age may believe it.
             *response.version_mut() = Version::HTTP_10;
-            client.end_completes();
+            client.will_believe_an_end();
         }
         Ok(response)
     }

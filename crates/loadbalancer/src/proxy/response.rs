@@ -120,8 +120,7 @@ pub(super) fn options_here(client: &Client, request: &Outbound<'_>, entry: Entry
     if let Ok(id) = HeaderValue::from_bytes(request.request_id.as_bytes()) {
         headers.insert("x-request-id", id);
     }
-    let must_end = request.length_announced || request.upgrade.is_some() || request.ends_connection;
-    say_if_last(client, must_end, headers);
+    say_if_last(client, request.length_announced || request.ends_connection, headers);
     client.response_done();
     response
 }

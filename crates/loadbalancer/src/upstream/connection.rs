@@ -180,11 +180,10 @@ impl UpstreamConn {
             let mut sent = match sent {
                 // What was written must be known even if the next write fails: it decides about a retry. The error is for the
                 // next call: the kernel would not say again that it was a reset.
-                Poll::Ready(Err(_)) | Poll::Pending if written > 0 => {
-                    self.failed = match sent {
-                        Poll::Ready(sent) => sent.err(),
-                        Poll::Pending => None,
-                    };
+                Poll::Pending | Poll::Ready(Err(_)) if written > 0 => {
+                    if let Poll::Ready(Err(error)) = sent {
+                        self.failed = Some(error);
+                    }
                     lent::give_back(&lent::SENDING, &mut self.unsent);
                     return Poll::Ready(Ok(written));
                 }
